@@ -1,0 +1,232 @@
+"""The decoder: a window of frames x queries moves by key-aware attention and its position update.
+
+Step numbers below are the order of computation inside one layer, as in section 3.2 of the TAPTRv2 paper
+(arXiv 2407.16291).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from taptrv2_core.config import ModelConfig
+from taptrv2_core.encoder import LevelShapes, level_cells
+from taptrv2_core.geometry import inverse_sigmoid, sine_code
+from taptrv2_core.layers import MLP, MultiHeadAttention, init_sampling_offsets, mlp
+from taptrv2_core.ops import key_aware_deformable_attention
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Which of a window's (frame, query) pairs take part.
+
+    Attributes:
+        updated: (B, F, N, 1) bool: the frame is later than the query's own; others keep their reference.
+        frames: (B, N, F, F) bool or None: which frames of a query attend each other; None: all.
+        queries: (B, F, N, N) bool or None: which queries of a frame attend each other; None: all.
+    """
+
+    updated: Tensor
+    frames: Tensor | None
+    queries: Tensor | None
+
+    @classmethod
+    def build(cls, frames: Tensor, start: Tensor, all_tracked: bool = False) -> Masks:
+        """frames (F,) or (B, F): their numbers; start (B, N): query frames; all_tracked: every query began before."""
+        frames = frames.expand(start.shape[0], -1).unsqueeze(-1)
+        start = start.unsqueeze(1)
+        updated = (frames > start).unsqueeze(-1)
+        if all_tracked:
+            return cls(updated, None, None)
+        tracked = frames >= start
+        by_query = tracked.transpose(1, 2)
+        return cls(
+            updated,
+            by_query.unsqueeze(-1) == by_query.unsqueeze(-2),
+            tracked.unsqueeze(-1) == tracked.unsqueeze(-2),
+        )
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """What one decoder layer says.
+
+    Attributes:
+        moved: (B, F, N, 2) position in [0, 1] after the attention-based position update.
+        reference: (B, F, N, 4) logits of x, y, w, h after the box head.
+        visibility: (B, F, N, 3) logits; class 1 is "visible".
+        hidden: (B, F, N, C) the feature the heads read.
+    """
+
+    moved: Tensor
+    reference: Tensor
+    visibility: Tensor
+    hidden: Tensor
+
+
+class KeyAwareAttention(nn.Module):
+    """Key-aware deformable cross attention of queries to their frame's memory."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.sample_shape = (config.heads, config.levels, config.points)
+        self.sampling_offsets = nn.Linear(c, 2 * config.samples)
+        self.value_proj = nn.Linear(c, c)
+        self.key_proj = nn.Linear(c, c)
+        self.query_proj = nn.Linear(c, c)
+        self.output_proj = nn.Linear(c, c)
+        init_sampling_offsets(self.sampling_offsets, *self.sample_shape)
+
+    def project(self, memory: Tensor) -> Tensor:
+        """memory (R, S, C) -> keys and values (R, S, M, 2, D), side by side a head."""
+        heads = self.sample_shape[0]
+        pairs = zip(
+            (self.key_proj.weight, self.key_proj.bias), (self.value_proj.weight, self.value_proj.bias), strict=True
+        )
+        weight, bias = (torch.stack([t.unflatten(0, (heads, -1)) for t in pair], dim=1).flatten(0, 2) for pair in pairs)
+        return F.linear(memory, weight, bias).unflatten(-1, (heads, 2, -1))
+
+    def forward(
+        self, query: Tensor, position: Tensor, key_value: Tensor, level_shapes: LevelShapes, slots: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Attend the sampled keys and values.
+
+        Args:
+            query: (B, F, N, C), content plus position embedding.
+            position: (B, F, N, 2) x, y in [0, 1].
+            key_value: (R, S, M, 2, D) of the frames held.
+            slots: (B * F,) which of them each frame of the window is.
+
+        Returns:
+            Output (B, F, N, C), raw attention logits (B, F, N, K), sampling offsets as fractions of the image
+            (B, F, N, K, 2); K runs over head, level, point.
+        """
+        batch = query.shape[:2]
+        offsets = self.sampling_offsets(query).unflatten(-1, (*self.sample_shape, 2)).to(position.dtype)
+        offsets = offsets / level_cells(level_shapes, position)[:, None]
+        locations = position[..., None, None, None, :] + offsets
+        heads = self.query_proj(query).unflatten(-1, (self.sample_shape[0], -1))
+        output, logits = key_aware_deformable_attention(
+            heads.flatten(0, 1), key_value, level_shapes, locations.flatten(0, 1), slots
+        )
+        output = self.output_proj(output.unflatten(0, batch))
+        return output, logits.flatten(-2).unflatten(0, batch), offsets.flatten(-4, -2)
+
+
+class DecoderLayer(nn.Module):
+    """Key-aware attention, position update, temporal attention, query attention, feed-forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.cross_attn = KeyAwareAttention(config)
+        self.norm1 = nn.LayerNorm(c)
+        self.self_attn = MultiHeadAttention(c, config.heads)
+        self.norm2 = nn.LayerNorm(c)
+        self.temp_self_attn = MultiHeadAttention(c, config.heads)
+        self.norm_temp = nn.LayerNorm(c)
+        self.linear1 = nn.Linear(c, config.decoder_feedforward)
+        self.linear2 = nn.Linear(config.decoder_feedforward, c)
+        self.norm3 = nn.LayerNorm(c)
+        self.update_pos_embed_head = MLP(2 * c, c, c)
+        self.caupdate_weight_normalizer = nn.Sequential(*mlp(config.samples, c, c), nn.ReLU())
+        self.caupdate_weight_regressor = nn.Sequential(nn.Linear(c, config.samples))
+
+    def move(self, position: Tensor, logits: Tensor, offsets: Tensor, updated: Tensor) -> Tensor:
+        """Attention-based position update (step 4): (B, F, N, 2) -> (B, F, N, 2), within about [0.001, 0.999]."""
+        dtype = self.caupdate_weight_regressor[0].weight.dtype
+        weights = self.caupdate_weight_regressor(self.caupdate_weight_normalizer(logits.to(dtype)))
+        step = (weights.to(offsets.dtype).softmax(-1).unsqueeze(-2) @ offsets).squeeze(-2)
+        return torch.where(updated, inverse_sigmoid(position + step).sigmoid(), position)
+
+    def forward(
+        self,
+        content: Tensor,
+        embedding: Tensor,
+        reference: Tensor,
+        key_value: Tensor,
+        level_shapes: LevelShapes,
+        slots: Tensor,
+        masks: Masks,
+    ) -> tuple[Tensor, Tensor]:
+        """One layer up to its feed-forward (steps 3 to 8).
+
+        Args:
+            content, embedding: (B, F, N, C) feature of each pair and the embedding of its reference.
+            reference: (B, F, N, 4) x, y, w, h in [0, 1].
+
+        Returns:
+            Feature (B, F, N, C) and the moved position (B, F, N, 2).
+        """
+        position = reference[..., :2]
+        attended, logits, offsets = self.cross_attn(content + embedding, position, key_value, level_shapes, slots)
+        moved = self.move(position, logits, offsets, masks.updated)
+        x = self.norm1(content + attended)
+        code = sine_code(torch.cat((moved, reference[..., 2:]), dim=-1), content.shape[-1] // 2)
+        embedding = self.update_pos_embed_head(code.to(x.dtype))
+        by_query = self.temp_self_attn(x.transpose(1, 2), embedding.transpose(1, 2), masks.frames).transpose(1, 2)
+        x = self.norm_temp(x + by_query)
+        x = self.norm2(x + self.self_attn(x, embedding, masks.queries))
+        return self.norm3(x + self.linear2(F.relu(self.linear1(x)))), moved
+
+
+class Decoder(nn.Module):
+    """The stack of decoder layers and the heads that read them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c, layers = config.channels, config.decoder_layers
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(layers))
+        self.ref_point_head = MLP(2 * c, c, c)
+        self.query_updater = mlp(2 * c, c, c)
+        self.ca_update_fuser = mlp(2 * c, c, c, c)
+        self.bbox_embed = nn.ModuleList(MLP(c, c, c, 4) for _ in range(layers))
+        self.class_embed = nn.ModuleList(nn.Linear(c, 3) for _ in range(layers))
+        for head in self.bbox_embed:
+            nn.init.zeros_(head.layers[-1].weight)
+            nn.init.zeros_(head.layers[-1].bias)
+
+    def project(self, memory: Tensor) -> list[Tensor]:
+        """memory (R, S, C) -> each layer's keys and values (R, S, M, 2, D)."""
+        return [layer.cross_attn.project(memory) for layer in self.layers]
+
+    def forward(
+        self,
+        content: Tensor,
+        reference: Tensor,
+        key_values: list[Tensor],
+        level_shapes: LevelShapes,
+        slots: Tensor,
+        masks: Masks,
+    ) -> list[LayerOutput]:
+        """Run a window.
+
+        Args:
+            content: (B, F, N, C) at the window's entry.
+            reference: (B, F, N, 4) logits of x, y, w, h.
+            key_values: one (R, S, M, 2, D) a layer.
+            slots: (B * F,) int64, which of the R frames each frame of the window is.
+            masks: who is updated and who attends whom.
+
+        Returns:
+            One output a layer; the last is the window's result.
+        """
+        entry, half = content, content.shape[-1] // 2
+        outputs = []
+        for i, layer in enumerate(self.layers):
+            if i > 0:
+                content = content + self.query_updater(torch.cat((content, entry), dim=-1))
+            box = reference.detach().sigmoid()
+            embedding = self.ref_point_head(sine_code(box, half).to(content.dtype))
+            content, moved = layer(content, embedding, box, key_values[i], level_shapes, slots, masks)
+            travelled = sine_code(moved - box[..., :2], half).to(content.dtype)
+            hidden = self.ca_update_fuser(torch.cat((content, travelled), dim=-1))
+            refined = inverse_sigmoid(torch.cat((moved, box[..., 2:]), dim=-1))
+            refined = refined + masks.updated * self.bbox_embed[i](hidden).to(refined.dtype)
+            reference = torch.where(masks.updated, refined, reference)
+            outputs.append(LayerOutput(moved, reference, self.class_embed[i](hidden).to(refined.dtype), hidden))
+        return outputs

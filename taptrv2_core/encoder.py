@@ -1,0 +1,90 @@
+"""The deformable encoder: feature levels in, a frame's memory out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from taptrv2_core.config import ModelConfig
+from taptrv2_core.layers import init_sampling_offsets
+from taptrv2_core.ops import multi_scale_deformable_attention
+
+LevelShapes = Sequence[tuple[int, int]]
+
+
+def level_cells(level_shapes: LevelShapes, like: Tensor) -> Tensor:
+    """(L, 2): width and height of each level in cells, the divisor of sampling offsets."""
+    return like.new_tensor([(width, height) for height, width in level_shapes])
+
+
+def cell_centres(level_shapes: LevelShapes, like: Tensor) -> Tensor:
+    """(S, 2): x, y in [0, 1] of every cell's centre, levels one after another, row by row."""
+    centres = []
+    for height, width in level_shapes:
+        y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) / height
+        x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) / width
+        grid = torch.meshgrid(y, x, indexing="ij")
+        centres.append(torch.stack((grid[1], grid[0]), dim=-1).flatten(0, 1))
+    return torch.cat(centres)
+
+
+class DeformableSelfAttention(nn.Module):
+    """Multi-scale deformable attention of tokens over all levels of their own frame."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.sample_shape = (config.heads, config.levels, config.points)
+        self.sampling_offsets = nn.Linear(c, 2 * config.samples)
+        self.attention_weights = nn.Linear(c, config.samples)
+        self.value_proj = nn.Linear(c, c)
+        self.output_proj = nn.Linear(c, c)
+        init_sampling_offsets(self.sampling_offsets, *self.sample_shape)
+        nn.init.zeros_(self.attention_weights.weight)
+
+    def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, level_shapes: LevelShapes) -> Tensor:
+        """tokens (B, S, C), position (S, C), reference (S, 2) in [0, 1] -> (B, S, C)."""
+        heads, _, _ = self.sample_shape
+        query = tokens + position
+        value = self.value_proj(tokens).unflatten(-1, (heads, -1))
+        offsets = self.sampling_offsets(query).unflatten(-1, (*self.sample_shape, 2)).to(reference.dtype)
+        locations = reference[:, None, None, None] + offsets / level_cells(level_shapes, reference)[:, None]
+        weights = self.attention_weights(query).unflatten(-1, (heads, -1)).softmax(-1)
+        weights = weights.unflatten(-1, self.sample_shape[1:])
+        return self.output_proj(  # type: ignore[no-any-return]
+            multi_scale_deformable_attention(value, level_shapes, locations, weights)
+        )
+
+
+class EncoderLayer(nn.Module):
+    """Deformable attention, then a feed-forward, each with a residual and a LayerNorm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.self_attn = DeformableSelfAttention(config)
+        self.norm1 = nn.LayerNorm(c)
+        self.linear1 = nn.Linear(c, config.encoder_feedforward)
+        self.linear2 = nn.Linear(config.encoder_feedforward, c)
+        self.norm2 = nn.LayerNorm(c)
+
+    def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, level_shapes: LevelShapes) -> Tensor:
+        tokens = self.norm1(tokens + self.self_attn(tokens, position, reference, level_shapes))
+        return self.norm2(tokens + self.linear2(F.relu(self.linear1(tokens))))  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """The stack of encoder layers."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+
+    def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, level_shapes: LevelShapes) -> Tensor:
+        """tokens (B, S, C), position code (S, C), reference (S, 2) x, y in [0, 1] -> memory (B, S, C)."""
+        for layer in self.layers:
+            tokens = layer(tokens, position, reference, level_shapes)
+        return tokens

@@ -1,0 +1,233 @@
+"""The sliding window: a ring of frames, the state of the queries, committing and provisional windows.
+
+One engine serves the stream and whole videos. A window is always the whole ring: the last min(8, t + 1) frames, in the
+order of their slots (no part of the decoder depends on the order of frames). Frames are numbered from 0; frame t lives in
+slot t % 8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from taptrv2_core.decoder import Masks
+from taptrv2_core.geometry import inverse_sigmoid
+from taptrv2_core.model import Memory, Taptr
+
+VISIBLE_CLASS = 1
+
+
+@dataclass(frozen=True)
+class QueryState:
+    """State of N queries in the R slots of the ring; ``later_*`` is what frames yet to come take over.
+
+    Attributes:
+        start: (B, N) int64, each query's own frame.
+        initial: (B, N, C) content feature at that frame.
+        content: (B, R, N, C).
+        reference: (B, R, N, 4) logits of x, y, w, h.
+        visibility: (B, R, N, 3) logits.
+    """
+
+    start: Tensor
+    initial: Tensor
+    content: Tensor
+    reference: Tensor
+    visibility: Tensor
+    later_content: Tensor
+    later_reference: Tensor
+    later_visibility: Tensor
+
+    @classmethod
+    def begin(cls, start: Tensor, position: Tensor, initial: Tensor, slots: int) -> QueryState:
+        """New queries: start (B, N), position (B, N, 2) x, y in [0, 1], initial content (B, N, C)."""
+        box = torch.cat((position, torch.full_like(position, 0.5)), dim=-1)
+        reference = inverse_sigmoid(box)
+        visibility = reference.new_tensor([0.0, 1.0, 0.0]).expand(*start.shape, 3)
+        everywhere = [t.unsqueeze(1).expand(-1, slots, -1, -1) for t in (initial, reference, visibility)]
+        return cls(start, initial, *everywhere, initial, reference, visibility)
+
+    def joined(self, other: QueryState) -> QueryState:
+        """These queries, then the others."""
+        return QueryState(
+            *(
+                torch.cat((getattr(self, f.name), getattr(other, f.name)), dim=_query_dim(f.name))
+                for f in fields(QueryState)
+            )
+        )
+
+    def kept(self, rows: Tensor) -> QueryState:
+        """Only the queries in ``rows`` (n,) int64."""
+        return QueryState(*(getattr(self, f.name).index_select(_query_dim(f.name), rows) for f in fields(QueryState)))
+
+    def entered(self, slot: int) -> QueryState:
+        """A new frame in ``slot`` takes over what is known of the newest."""
+        index = torch.tensor([slot], device=self.start.device)
+        return replace(
+            self,
+            content=self.content.index_copy(1, index, self.later_content.unsqueeze(1)),
+            reference=self.reference.index_copy(1, index, self.later_reference.unsqueeze(1)),
+            visibility=self.visibility.index_copy(1, index, self.later_visibility.unsqueeze(1)),
+        )
+
+
+def _query_dim(name: str) -> int:
+    return 2 if name in ("content", "reference", "visibility") else 1
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """A window's answer, frames in slot order.
+
+    Attributes:
+        reference: (B, F, N, 4) logits of x, y, w, h; the state's own where a query is not updated.
+        visibility: (B, F, N, 3) logits, likewise.
+        hidden: (B, F, N, C) the decoder's last feature.
+    """
+
+    reference: Tensor
+    visibility: Tensor
+    hidden: Tensor
+
+    @property
+    def position(self) -> Tensor:
+        """(B, F, N, 2) x, y in [0, 1]."""
+        return self.reference[..., :2].sigmoid()
+
+
+def committed(
+    model: Taptr, state: QueryState, result: WindowResult, updated: Tensor, newest: int, takeover: bool
+) -> QueryState:
+    """The state after a committing window over all slots.
+
+    Args:
+        updated: (B, R, N, 1) bool, pairs the window may change.
+        newest: slot of the newest frame, which later frames take over from.
+        takeover: whether they take over its content too.
+    """
+    initial = state.initial.unsqueeze(1).expand_as(state.content)
+    change = model.content_update(initial, state.content, result.hidden)
+    if model.training:
+        change = torch.nn.functional.dropout(change, 0.6)
+    content = state.content + updated * change
+    return replace(
+        state,
+        content=content,
+        reference=result.reference,
+        visibility=result.visibility,
+        later_content=content[:, newest] if takeover else state.later_content,
+        later_reference=result.reference[:, newest],
+        later_visibility=result.visibility[:, newest],
+    )
+
+
+class SlidingWindow:
+    """Ring of frames and query state of one stream.
+
+    Args:
+        model: the network, shared between streams.
+        takeover_interval: g: content goes over to later frames after every g-th committing window.
+    """
+
+    def __init__(self, model: Taptr, takeover_interval: int = 1) -> None:
+        if takeover_interval < 1:
+            raise ValueError(f"takeover_interval is {takeover_interval}; it must be at least 1")
+        self.model = model
+        self.takeover_interval = takeover_interval
+        self.slots = model.config.window
+        self.frame = -1
+        self.state: QueryState | None = None
+        self._starts: list[int] = []
+        self._memory: list[Memory | None] = [None] * self.slots
+        self._key_values: list[Tensor] = []
+
+    @property
+    def held(self) -> range:
+        """Numbers of the frames in the ring, oldest first."""
+        return range(max(0, self.frame + 1 - self.slots), self.frame + 1)
+
+    @property
+    def queries(self) -> int:
+        """How many queries there are."""
+        return len(self._starts)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Each query's own frame."""
+        return tuple(self._starts)
+
+    @property
+    def commits(self) -> bool:
+        """Whether the newest frame is one at which a window commits: frames 7, 11, 15, ..."""
+        stride = self.slots // 2
+        return self.frame >= self.slots - 1 and (self.frame + 1) % stride == 0
+
+    def push(self, image: Tensor) -> None:
+        """Take in a frame: (3, H, W) RGB in [0, 1]; every frame of a stream has the same size."""
+        memory = self.model.encode(image.unsqueeze(0))
+        self.frame += 1
+        slot = self.frame % self.slots
+        self._memory[slot] = memory
+        key_values = self.model.project(memory)
+        if not self._key_values:
+            self._key_values = [kv.new_zeros((self.slots, *kv.shape[1:])) for kv in key_values]
+        for ring, new in zip(self._key_values, key_values, strict=True):
+            ring[slot].copy_(new[0])
+        if self.state is not None:
+            self.state = self.state.entered(slot)
+
+    def add(self, position: Tensor, frame: int) -> None:
+        """Add queries: position (N, 2) x, y in [0, 1] at a frame that is held."""
+        memory = self._memory[frame % self.slots]
+        if frame not in self.held or memory is None:
+            raise ValueError(f"frame {frame} is not held; the ring holds {self.held}")
+        position = position.to(self.model.device, self.model.position_dtype).unsqueeze(0)
+        initial = self.model.initial_content(memory, position)
+        start = torch.full(position.shape[:2], frame, dtype=torch.int64, device=position.device)
+        new = QueryState.begin(start, position, initial, self.slots)
+        self.state = new if self.state is None else self.state.joined(new)
+        self._starts += [frame] * position.shape[1]
+
+    def keep(self, rows: list[int]) -> None:
+        """Keep only the queries in these rows."""
+        if self.state is not None:
+            self.state = self.state.kept(torch.tensor(rows, dtype=torch.int64, device=self.model.device)) if rows else None
+        self._starts = [self._starts[row] for row in rows]
+
+    def run(self) -> WindowResult | None:
+        """The window over the ring, without changing the state; None when there is no query.
+
+        Where no query is updated (all start at the newest frame) the result is the state itself.
+        """
+        if self.state is None or self.frame < 0:
+            return None
+        result, _ = self._window(self.state)
+        return result
+
+    def commit(self) -> WindowResult | None:
+        """The committing window: its result becomes the state. Call it exactly when `commits` is true."""
+        if self.state is None:
+            return None
+        result, updated = self._window(self.state)
+        if updated is not None:
+            index = (self.frame + 1 - self.slots) // (self.slots // 2)
+            takeover = index % self.takeover_interval == 0
+            self.state = committed(self.model, self.state, result, updated, self.frame % self.slots, takeover)
+        return result
+
+    def _window(self, state: QueryState) -> tuple[WindowResult, Tensor | None]:
+        """Run the decoder over the ring; also which pairs were updated, None if none was."""
+        count = len(self.held)
+        content, reference, visibility = (t[:, :count] for t in (state.content, state.reference, state.visibility))
+        if min(self._starts) >= self.frame:
+            return WindowResult(reference, visibility, content), None
+        numbers = self.frame - (self.frame - torch.arange(count, device=self.model.device)) % self.slots
+        masks = Masks.build(numbers, state.start, all_tracked=max(self._starts) <= self.held[0])
+        memory = self._memory[0]
+        assert memory is not None
+        slots = torch.arange(count, device=self.model.device)
+        last = self.model.decode(content, reference, self._key_values, memory.level_shapes, slots, masks)[-1]
+        visibility = torch.where(masks.updated, last.visibility, visibility)
+        return WindowResult(last.reference, visibility, last.hidden), masks.updated

@@ -1,0 +1,70 @@
+"""Positions: pixels and [0, 1], logits, and the sine position code."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LOGIT_EPSILON = 1e-3
+
+
+def inverse_sigmoid(value: Tensor) -> Tensor:
+    """Logit of ``value`` in [0, 1], finite: the sigmoid of the result lies in about [0.001, 0.999]."""
+    value = value.clamp(0, 1)
+    return torch.log(value.clamp(min=LOGIT_EPSILON) / (1 - value).clamp(min=LOGIT_EPSILON))
+
+
+def sine_code(position: Tensor, channels: int) -> Tensor:
+    """Sine position code, ``channels`` a coordinate.
+
+    Args:
+        position: (..., 2) as x, y or (..., 4) as x, y, w, h, in [0, 1].
+        channels: even; 128 in the published network.
+
+    Returns:
+        (..., 2 * channels) or (..., 4 * channels), coordinates in the order y, x, w, h.
+    """
+    index = torch.arange(channels, device=position.device)
+    period = 10.0 ** (2 * (index // 2) / channels)
+    frequency = (2 * math.pi / period).to(position.dtype)
+    order = [1, 0, 2, 3][: position.shape[-1]]
+    angle = position[..., order].unsqueeze(-1) * frequency
+    code = torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1)
+    return code.flatten(-3)
+
+
+@dataclass(frozen=True)
+class PixelMap:
+    """Maps pixels of an image to the network's positions at its input size, and back.
+
+    The image is resized with OpenCV's rule (half-pixel centres): pixel x of a width W lies at
+    u = (x + 0.5) * w / W - 0.5 of the input width w, and its position is u / (w - 1). Without resizing, x / (W - 1).
+
+    Args:
+        image_size: (height, width) of the image the pixels belong to.
+        input_size: (height, width) the network runs at.
+    """
+
+    image_size: tuple[int, int]
+    input_size: tuple[int, int]
+
+    def _affine(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift, each (x, y), of position = pixel * scale + shift."""
+        pairs = [(self.input_size[i], self.image_size[i]) for i in (1, 0)]
+        span = [max(small - 1, 1) for small, _ in pairs]
+        scale = [small / full / s for (small, full), s in zip(pairs, span, strict=True)]
+        shift = [(0.5 * small / full - 0.5) / s for (small, full), s in zip(pairs, span, strict=True)]
+        return like.new_tensor(scale), like.new_tensor(shift)
+
+    def to_position(self, pixels: Tensor) -> Tensor:
+        """(..., 2) pixels x, y -> (..., 2) positions x, y."""
+        scale, shift = self._affine(pixels)
+        return pixels * scale + shift
+
+    def to_pixels(self, position: Tensor) -> Tensor:
+        """(..., 2) positions x, y -> (..., 2) pixels x, y."""
+        scale, shift = self._affine(position)
+        return (position - shift) / scale

@@ -1,0 +1,75 @@
+"""Small building blocks that encoder and decoder share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    """Linear layers with ReLU between them, named 0, 2, 4, ..."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them, named ``layers.0``, ``layers.1``, ..."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes, sizes[1:], strict=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)  # type: ignore[no-any-return]
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention with the tensors of ``nn.MultiheadAttention``; query and key carry a position, the value does not."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * channels, channels))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * channels))
+        self.out_proj = nn.Linear(channels, channels)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+
+    def forward(self, features: Tensor, position: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend along the last but one dimension.
+
+        Args:
+            features, position: (..., n, C).
+            mask: (..., n, n) bool, true where a row may attend a column; None: everywhere.
+
+        Returns:
+            (..., n, C).
+        """
+        channels = features.shape[-1]
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        query_key = F.linear(features + position, weight[: 2 * channels], bias[: 2 * channels])
+        value = F.linear(features, weight[2 * channels :], bias[2 * channels :])
+        query, key = query_key.split(channels, dim=-1)
+        heads = [t.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for t in (query, key, value)]
+        mask = None if mask is None else mask.unsqueeze(-3)
+        out = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=mask)
+        return self.out_proj(out.transpose(-2, -3).flatten(-2))  # type: ignore[no-any-return]
+
+
+def init_sampling_offsets(layer: nn.Linear, heads: int, levels: int, points: int) -> None:
+    """Start with offsets that do not depend on the input: head m looks along direction m, point p at p + 1 cells.
+
+    With one head fewer directions than points would be looked at, so directions also turn from point to point.
+    """
+    angle = 2 * torch.pi * torch.arange(heads).view(-1, 1, 1) / heads
+    angle = angle + torch.pi / heads * (torch.arange(points).view(1, 1, -1) % 2)
+    direction = torch.stack((angle.cos(), angle.sin()), dim=-1)
+    direction = direction / direction.abs().amax(-1, keepdim=True)
+    offsets = direction * torch.arange(1, points + 1).view(1, 1, -1, 1)
+    nn.init.zeros_(layer.weight)
+    with torch.no_grad():
+        layer.bias.copy_(offsets.expand(heads, levels, points, 2).reshape(-1))

@@ -1,0 +1,139 @@
+"""The network: frames to memory, queries to content, windows through the decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from taptrv2_core.backbone import Backbone
+from taptrv2_core.config import ModelConfig
+from taptrv2_core.decoder import Decoder, LayerOutput, Masks
+from taptrv2_core.encoder import Encoder, LevelShapes, cell_centres
+from taptrv2_core.geometry import sine_code
+from taptrv2_core.layers import mlp
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the network keeps of frames.
+
+    Attributes:
+        tokens: (B, S, C) encoder output, levels one after another, finest first, row by row.
+        level_shapes: (height, width) of each level.
+    """
+
+    tokens: Tensor
+    level_shapes: LevelShapes
+
+
+class Transformer(nn.Module):
+    """Encoder, decoder and the query initialiser, under the names the published state dict has for them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.level_embed = nn.Parameter(torch.randn(config.levels, config.channels))
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.query_feature_initializer = nn.Linear(config.levels * config.channels, config.channels)
+
+
+class Taptr(nn.Module):
+    """TAPTRv2 (arXiv 2407.16291). Every method takes a batch of videos or cameras first.
+
+    Attributes:
+        config: the sizes.
+        trained: false until weights have been loaded.
+        source: where the weights came from, for messages.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trained = False
+        self.source = "random initialisation"
+        c = config.channels
+        self.backbone = nn.ModuleList([Backbone(config)])
+        self.input_proj = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(inputs, c, 1), nn.GroupNorm(32, c)) for inputs in self.backbone[0].body.channels
+        )
+        self.transformer = Transformer(config)
+        self.bbox_embed = self.transformer.decoder.bbox_embed
+        self.class_embed = self.transformer.decoder.class_embed
+        self.query_between_window_updater = mlp(3 * c, c, c)
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.transformer.level_embed.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of parameters and features; positions are never less than float32."""
+        return self.transformer.level_embed.dtype
+
+    @property
+    def position_dtype(self) -> torch.dtype:
+        """Type of references, offsets and sampling locations."""
+        return torch.promote_types(self.dtype, torch.float32)
+
+    def encode(self, images: Tensor) -> Memory:
+        """Memory of frames, each on its own. images (B, 3, H, W) RGB in [0, 1], any size of at least 32 x 32."""
+        levels = self.backbone[0]((images.to(self.dtype) - self.mean) / self.std)
+        levels = [project(level) for project, level in zip(self.input_proj, levels, strict=True)]
+        shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in levels]
+        tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
+        code, reference = self._token_positions(shapes)
+        return Memory(self.transformer.encoder(tokens, code, reference, shapes), shapes)
+
+    def _token_positions(self, shapes: LevelShapes) -> tuple[Tensor, Tensor]:
+        """Position code plus level embedding (S, C), and reference point (S, 2), of every token."""
+        like = torch.empty(0, dtype=self.position_dtype, device=self.device)
+        reference = cell_centres(shapes, like)
+        codes = []
+        for (height, width), embedding in zip(shapes, self.transformer.level_embed, strict=True):
+            row, column = torch.meshgrid(
+                torch.arange(1, height + 1, device=self.device), torch.arange(1, width + 1, device=self.device), indexing="ij"
+            )
+            position = torch.stack((column / (width + 1e-6), row / (height + 1e-6)), dim=-1).to(like.dtype)
+            codes.append(sine_code(position, self.config.channels // 2).flatten(0, 1).to(self.dtype) + embedding)
+        return torch.cat(codes), reference
+
+    def project(self, memory: Memory) -> list[Tensor]:
+        """What each decoder layer needs of frames: keys and values (B, S, M, 2, D)."""
+        return self.transformer.decoder.project(memory.tokens)
+
+    def initial_content(self, memory: Memory, position: Tensor) -> Tensor:
+        """Content feature of queries: memory of their frame, sampled at (B, N, 2) x, y in [0, 1] -> (B, N, C)."""
+        align = self.config.query_align_corners
+        grid = (2 * position - 1).unsqueeze(1).to(memory.tokens.dtype)
+        samples = []
+        sizes = [height * width for height, width in memory.level_shapes]
+        for level, shape in zip(memory.tokens.split(sizes, dim=1), memory.level_shapes, strict=True):
+            level = level.transpose(1, 2).unflatten(-1, shape)
+            padding = "zeros" if align else "border"
+            samples.append(F.grid_sample(level, grid, align_corners=align, padding_mode=padding).squeeze(2))
+        return self.transformer.query_feature_initializer(torch.cat(samples, dim=1).transpose(1, 2))  # type: ignore[no-any-return]
+
+    def decode(
+        self,
+        content: Tensor,
+        reference: Tensor,
+        key_values: list[Tensor],
+        level_shapes: LevelShapes,
+        slots: Tensor,
+        masks: Masks,
+    ) -> list[LayerOutput]:
+        """A window through the decoder; see `Decoder.forward`."""
+        return self.transformer.decoder(content, reference, key_values, level_shapes, slots, masks)  # type: ignore[no-any-return]
+
+    def content_update(self, initial: Tensor, content: Tensor, hidden: Tensor) -> Tensor:
+        """What a committed window adds to the content of its frames; all (B, F, N, C)."""
+        return self.query_between_window_updater(torch.cat((initial, content, hidden), dim=-1))  # type: ignore[no-any-return]
