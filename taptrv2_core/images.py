@@ -1,0 +1,50 @@
+"""Images as cameras give them -> what the network takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from taptrv2_core.errors import ImageError
+
+
+def checked_image(image: Any) -> NDArray[Any]:
+    """An image as (H, W, 3), uint8 or float32 in [0, 1], RGB; grey ones are repeated three times.
+
+    Raises:
+        ImageError: not (H, W, 3), (H, W, 1) or (H, W); smaller than 2 x 2; neither uint8 nor float; a float outside
+            [0, 1] or not finite.
+    """
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3):
+        raise ImageError(f"image has shape {np.shape(image)}; expected (H, W, 3) RGB, or (H, W) grey")
+    if min(array.shape[:2]) < 2:
+        raise ImageError(f"image is {array.shape[1]} x {array.shape[0]} pixels; the least is 2 x 2")
+    if np.issubdtype(array.dtype, np.floating):
+        array = array.astype(np.float32, copy=False)
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):
+            raise ImageError(f"float image has values from {low:g} to {high:g}; expected [0, 1] without NaN")
+    elif array.dtype != np.uint8:
+        raise ImageError(f"image is {array.dtype}; expected uint8, or float in [0, 1] (16-bit images: divide by 256)")
+    return array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
+
+
+def network_input(image: NDArray[Any], input_size: tuple[int, int], device: torch.device) -> Tensor:
+    """A checked image -> (3, h, w) float RGB in [0, 1] at the network's input size (height, width).
+
+    Shrinks with area averaging, enlarges bilinearly; pixel centres follow `geometry.PixelMap`.
+    """
+    height, width = input_size
+    if image.shape[:2] != (height, width):
+        shrinks = image.shape[0] >= height and image.shape[1] >= width
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)
+    return tensor / 255 if tensor.dtype == torch.uint8 else tensor

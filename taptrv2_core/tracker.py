@@ -1,0 +1,306 @@
+"""The streaming tracker: one camera, any points, one answer a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow, WindowResult
+from taptrv2_core.errors import ImageError, PointError
+from taptrv2_core.geometry import PixelMap
+from taptrv2_core.images import checked_image, network_input
+from taptrv2_core.model import Taptr
+
+NEW_VISIBILITY = float(torch.tensor(1.0).sigmoid())
+"""What the network says of a point in its own frame: visibility logit 1."""
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Points in one frame; entry i of every array belongs to ``ids[i]``.
+
+    Attributes:
+        ids: (N,) int64.
+        x, y: (N,) float32 pixels of the image; the centre of the top-left pixel is (0, 0).
+        visibility: (N,) float32 in [0, 1].
+        visible: (N,) bool, visibility above 0.5; where false, x and y are a guess.
+        frame_index: number of the frame, from 0.
+        stamp: the stamp given with the frame, or its number.
+        final: whether later windows will leave this result alone.
+        refined: after a committing window, the same for the older frames it holds, oldest first; the first half of
+            them are final.
+    """
+
+    ids: NDArray[np.int64]
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    visibility: NDArray[np.float32]
+    visible: NDArray[np.bool_]
+    frame_index: int
+    stamp: int
+    final: bool = False
+    refined: tuple[Tracks, ...] = ()
+
+    @property
+    def xy(self) -> NDArray[np.float32]:
+        """(N, 2) pixels x, y."""
+        return np.stack((self.x, self.y), axis=-1)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """The points a tracker follows and where each was last; entry i of every array belongs to ``ids[i]``.
+
+    Attributes:
+        ids: (N,) int64.
+        frame_index: (N,) int64, the frame each point was given in; -1: the first image, not seen yet.
+        x, y, visibility, visible: as in `Tracks`, in the newest frame; of a point added since, where it was given.
+    """
+
+    ids: NDArray[np.int64]
+    frame_index: NDArray[np.int64]
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    visibility: NDArray[np.float32]
+    visible: NDArray[np.bool_]
+
+
+class Tracker:
+    """Follows points through a stream of images of one camera. Not thread-safe.
+
+    Every frame gets an answer at once. Memory is constant: frames live in a ring of 8. A model may be shared by trackers.
+
+    Args:
+        model: from `load_model`.
+        max_points: most points at a time.
+        takeover_interval: g, the content of a query is taken over by later frames after every g-th committing window.
+    """
+
+    def __init__(self, model: Taptr, max_points: int = 1024, takeover_interval: int = 1) -> None:
+        if max_points < 1:
+            raise ValueError(f"max_points is {max_points}; it must be at least 1")
+        self.model = model
+        self.max_points = max_points
+        self.takeover_interval = takeover_interval
+        self._next_id = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all images and points. Ids go on where they were."""
+        self._engine = SlidingWindow(self.model, self.takeover_interval)
+        self._ids: list[int] = []
+        self._newest: dict[int, tuple[float, float, float]] = {}
+        self._waiting: list[tuple[float, float]] = []
+        self._stamps: dict[int, int] = {}
+        self._size: tuple[int, int] | None = None
+
+    @property
+    def num_points(self) -> int:
+        """How many points are followed."""
+        return len(self._ids)
+
+    @property
+    def frame_index(self) -> int:
+        """Number of the newest frame; -1 before the first."""
+        return self._engine.frame
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) of the stream's images; None before the first."""
+        return self._size
+
+    @property
+    def held_stamps(self) -> tuple[int, ...]:
+        """Stamps of the frames points can still be added at, oldest first."""
+        return tuple(self._stamps[frame] for frame in self._engine.held)
+
+    @torch.inference_mode()
+    def add_points(self, xy: ArrayLike, stamp: int | None = None) -> list[int]:
+        """Follow more points from now on.
+
+        Args:
+            xy: (N, 2) x, y in pixels. Before the first image they wait for it.
+            stamp: of the image they were picked in, one of `held_stamps`; None: the newest image.
+
+        Returns:
+            Their ids, never used before.
+
+        Raises:
+            PointError: a coordinate is not finite or outside the image, there would be more than `max_points`, or no
+                held image has that stamp. Then none is added.
+        """
+        points = self._checked_points(xy)
+        if stamp is not None and stamp not in self._stamps.values():
+            held = self.held_stamps
+            what = f"the {len(held)} images held have stamps {held[0]} to {held[-1]}" if held else "no image came yet"
+            raise PointError(f"no image with stamp {stamp} is held: {what}")
+        self._refuse_outside(points)
+        ids = list(range(self._next_id, self._next_id + len(points)))
+        if not ids:
+            return ids
+        if self._size is None:
+            self._waiting += [(float(x), float(y)) for x, y in points]
+        else:
+            frame = self.frame_index
+            if stamp is not None:
+                frame = max(f for f, s in self._stamps.items() if s == stamp)
+            self._add(ids, points, frame)
+        self._ids += ids
+        self._next_id += len(ids)
+        return ids
+
+    def remove_points(self, ids: Iterable[int]) -> None:
+        """Stop following points.
+
+        Raises:
+            PointError: an id is not followed. Then none is removed.
+        """
+        gone = {int(i) for i in ids}
+        unknown = sorted(gone.difference(self._ids))
+        if unknown:
+            raise PointError(f"no points with ids {_shown(unknown)} are followed", unknown)
+        rows = [row for row, point in enumerate(self._ids) if point not in gone]
+        if self._size is None:
+            self._waiting = [self._waiting[row] for row in rows]
+        else:
+            with torch.inference_mode():
+                self._engine.keep(rows)
+        self._ids = [self._ids[row] for row in rows]
+        for point in gone:
+            self._newest.pop(point, None)
+
+    def clear(self) -> int:
+        """Stop following all points; images are kept. Returns how many there were."""
+        count = self.num_points
+        self.remove_points(list(self._ids))
+        return count
+
+    def queries(self) -> Queries:
+        """What is followed, and where each point was last."""
+        if self._size is None:
+            rows = [(x, y, NEW_VISIBILITY) for x, y in self._waiting]
+            starts: Iterable[int] = [-1] * len(rows)
+        else:
+            rows = [self._newest[i] for i in self._ids]
+            starts = self._engine.starts
+        table = np.array(rows, dtype=np.float32).reshape(-1, 3)
+        frames = np.array(list(starts), dtype=np.int64)
+        x, y, visibility = table.T
+        return Queries(np.array(self._ids, dtype=np.int64), frames, x, y, visibility, visibility > 0.5)
+
+    @torch.inference_mode()
+    def step(self, image: Any, stamp: int | None = None) -> Tracks:
+        """Take in the next frame and say where every point is in it.
+
+        Args:
+            image: (H, W, 3) RGB or (H, W) grey, uint8, or float in [0, 1].
+            stamp: any integer that names the frame, as of `add_points`; its number if None.
+
+        Raises:
+            ImageError: the image cannot be used, or its size is not the stream's (`reset` starts anew).
+            PointError: points added before the first image lie outside it; remove them and step again.
+        """
+        array = checked_image(image)
+        size = (int(array.shape[0]), int(array.shape[1]))
+        if self._size is not None and size != self._size:
+            raise ImageError(
+                f"image is {size[1]} x {size[0]} pixels, the stream's are {self._size[1]} x {self._size[0]}: "
+                "points cannot be followed across a change of size; call reset() to start anew"
+            )
+        self._refuse_outside(np.array(self._waiting).reshape(-1, 2), size, self._ids)
+        self._engine.push(network_input(array, self.model.config.input_size, self.model.device))
+        self._size = size
+        self._stamps[self.frame_index] = self.frame_index if stamp is None else stamp
+        self._stamps.pop(self._engine.held[0] - 1, None)
+        if self._waiting:
+            points = np.array(self._waiting)
+            self._waiting = []
+            self._add(self._ids, points, self.frame_index)
+        return self._answer()
+
+    def _answer(self) -> Tracks:
+        engine = self._engine
+        if not engine.commits:
+            newest = self._tracks(engine.run(), engine.frame)
+        else:
+            result = engine.commit()
+            held = list(engine.held)
+            final = held[: engine.slots // 2]
+            refined = tuple(replace(self._tracks(result, f), final=f in final) for f in held[:-1])
+            newest = replace(self._tracks(result, engine.frame), refined=refined)
+        columns = (newest.x.tolist(), newest.y.tolist(), newest.visibility.tolist())
+        self._newest = dict(zip(self._ids, zip(*columns, strict=True), strict=True))
+        return newest
+
+    def _tracks(self, result: WindowResult | None, frame: int) -> Tracks:
+        """A window's answer for one frame and the points that had been given by then."""
+        rows = [row for row, start in enumerate(self._engine.starts) if start <= frame]
+        table = np.zeros((0, 3), dtype=np.float32)
+        if result is not None and rows:
+            slot = frame % self._engine.slots
+            xy = self._pixels().to_pixels(result.reference[0, slot, :, :2].sigmoid())
+            visibility = result.visibility[0, slot, :, VISIBLE_CLASS, None].sigmoid()
+            table = torch.cat((xy, visibility), dim=-1).float().cpu().numpy()[rows]
+        ids = np.array([self._ids[row] for row in rows], dtype=np.int64)
+        x, y, visible = np.ascontiguousarray(table.T)
+        return Tracks(ids, x, y, visible, visible > 0.5, frame, self._stamps[frame])
+
+    def _add(self, ids: list[int], points: NDArray[np.float64], frame: int) -> None:
+        position: Tensor = self._pixels().to_position(torch.from_numpy(points))
+        self._engine.add(position, frame)
+        self._newest.update({i: (float(x), float(y), NEW_VISIBILITY) for i, (x, y) in zip(ids, points, strict=True)})
+
+    def _pixels(self) -> PixelMap:
+        assert self._size is not None
+        return PixelMap(self._size, self.model.config.input_size)
+
+    def _checked_points(self, xy: ArrayLike) -> NDArray[np.float64]:
+        try:
+            points = np.asarray(xy, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise PointError(f"points must be pairs of numbers x, y: {error}") from error
+        if points.size == 0:
+            points = points.reshape(0, 2)
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise PointError(f"points have shape {points.shape}; expected (N, 2): pairs x, y")
+        bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
+        if len(bad):
+            raise PointError(f"points {_shown(bad.tolist())} of the request have NaN or infinite coordinates")
+        total = self.num_points + len(points)
+        if total > self.max_points:
+            raise PointError(
+                f"{len(points)} more points would make {total}; at most {self.max_points} (max_points) are followed"
+            )
+        return points
+
+    def _refuse_outside(
+        self, points: NDArray[np.float64], size: tuple[int, int] | None = None, ids: list[int] | None = None
+    ) -> None:
+        """Refuse points outside the image; without its size, only what lies outside of any."""
+        size = size or self._size
+        high = np.array([np.inf, np.inf] if size is None else [size[1] - 0.5, size[0] - 0.5])
+        outside = np.flatnonzero(((points < -0.5) | (points > high)).any(axis=1)).tolist()
+        if not outside:
+            return
+        x, y = points[outside[0]]
+        image = "any image" if size is None else f"the image of {size[1]} x {size[0]} pixels"
+        if ids is None:
+            raise PointError(f"points {_shown(outside)} of the request lie outside {image}, the first at ({x:g}, {y:g})")
+        named = [ids[i] for i in outside]
+        raise PointError(
+            f"points with ids {_shown(named)}, added before the first image, lie outside {image}, the first at "
+            f"({x:g}, {y:g}): remove them and step again",
+            named,
+        )
+
+
+def _shown(values: list[int], most: int = 8) -> str:
+    """The first few of many."""
+    text = ", ".join(str(v) for v in values[:most])
+    return text if len(values) <= most else f"{text}, ... ({len(values)} in all)"
