@@ -1,0 +1,71 @@
+"""The ``taptr`` command.
+
+A subcommand is one row in ``COMMANDS`` and one module with two functions:
+
+    add_arguments(parser: argparse.ArgumentParser) -> None    its options
+    run(args: argparse.Namespace) -> int                      does it; the exit code
+
+The module is imported only when its subcommand is called, so it may import torch at its top. For what the user can put
+right ``run`` raises ValueError, OSError, CheckpointError or ``CommandError`` with a message that says what, where and
+what to do: it is printed without a traceback, and the exit code is 1. Any other exception is a fault of the program and
+shows its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from taptrv2_core.errors import CheckpointError
+
+
+class CommandError(Exception):
+    """Something the user can put right; the message says what, where and what to do."""
+
+
+class Command(NamedTuple):
+    """A subcommand: its module, and its line in ``taptr --help``."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "evaluate": Command("taptrv2_core.cli.evaluate", "measure accuracy on videos with ground truth, beside baselines"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``taptr``; ``argv`` without the program's name. Returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser(words).parse_args(words)
+    module = importlib.import_module(COMMANDS[args.command].module)
+    try:
+        return int(module.run(args))
+    except (CommandError, CheckpointError, ValueError, OSError) as error:
+        if args.debug:
+            raise
+        if isinstance(error, BrokenPipeError):  # the reader, `head` for one, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        print(f"taptr {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"taptr {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all subcommands; only the one named in ``words`` gets its options."""
+    parser = argparse.ArgumentParser(prog="taptr", description="TAPTRv2 point tracking.")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of any error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help[0].upper() + command.help[1:] + ".")
+        if name in words:
+            importlib.import_module(command.module).add_arguments(sub)
+    return parser

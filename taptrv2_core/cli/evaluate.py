@@ -1,0 +1,117 @@
+"""``taptr evaluate``: our tracker beside the baselines, on the same frames and the same queries."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import platform
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+from taptrv2_core.checkpoint import load_model
+from taptrv2_core.cli import CommandError
+from taptrv2_core.config import PUBLISHED
+from taptrv2_core.evaluation.adapter import RefinedTaptr, StreamingTaptr
+from taptrv2_core.evaluation.baselines import LucasKanade, NeverMoves
+from taptrv2_core.evaluation.datasets import TAPVID, Dataset, open_dataset
+from taptrv2_core.evaluation.generated import HELDOUT_SEED, synthetic_dataset
+from taptrv2_core.evaluation.progress import progress_bar
+from taptrv2_core.evaluation.report import breakdown_table, metrics_table, write_csv, write_json
+from taptrv2_core.evaluation.runner import MethodResults, evaluate
+from taptrv2_core.evaluation.tracking import PointTracker
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``taptr evaluate``."""
+    add = parser.add_argument
+    # fmt: off
+    add("dataset", nargs="?", choices=["house", *TAPVID], metavar="DATASET",
+        help=f"house (a folder of frames with labels), {', '.join(TAPVID)}")
+    add("path", nargs="?", type=Path, metavar="PATH", help="the dataset's folder or pickle file")
+    add("--synthetic", action="store_true", help="generated clips that training never shows, instead of a dataset")
+    add("--clips", type=int, metavar="N", help="how many generated clips (default 32), or at most so many videos")
+    add("--seed", type=int, default=HELDOUT_SEED, help="of the generated clips (default %(default)s)")
+    add("--query", choices=["first", "strided"],
+        help="first (default): each track queried where it is first seen; strided: every 5th frame, tracked both ways")
+    add("--protocol", choices=["native", "tapvid"], default="native",
+        help="native (default): frames at their own size; tapvid: frames reduced to 256 x 256 before any method sees "
+        "them, as in published tables. Errors are in pixels at 256 x 256 either way")
+    add("--model", "--weights", default="small", metavar="NAME|FILE",
+        help="a shipped name or a checkpoint file (default %(default)s); none: baselines only")
+    add("--output", choices=["both", "streaming", "refined"], default="both",
+        help="the tracker's streaming output, its refined output, or both (default)")
+    add("--baselines", action=argparse.BooleanOptionalAction, default=True, help="'never moves' and OpenCV's LK too")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--csv", type=Path, metavar="FILE", help="write the metrics of every video")
+    add("--json", type=Path, metavar="FILE", help="write the means and the breakdown")
+    # fmt: on
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print the tables, write the files asked for."""
+    for file in (args.csv, args.json):
+        if file is not None and not file.parent.is_dir():
+            raise CommandError(f"{file}: the folder {file.parent} does not exist; make it first")
+    dataset = _dataset(args)
+    trackers = _trackers(args)
+    videos = dataset.videos if args.clips is None else min(dataset.videos, args.clips)
+    with progress_bar(videos * len(trackers)) as progress:
+        results = evaluate(trackers, itertools.islice(dataset.samples, args.clips), progress)
+    about = _about(args, dataset, results)
+    print(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items()), end="\n\n")
+    print(metrics_table(results), breakdown_table(results), sep="\n\n")
+    if args.csv is not None:
+        write_csv(args.csv, results)
+    if args.json is not None:
+        write_json(args.json, about, results)
+    return 0
+
+
+def _dataset(args: argparse.Namespace) -> Dataset:
+    if args.clips is not None and args.clips < 1:
+        raise CommandError(f"--clips {args.clips}: must be at least 1")
+    if args.synthetic:
+        if args.dataset is not None:
+            raise CommandError("give either --synthetic or a dataset, not both")
+        if args.query == "strided":
+            raise CommandError("--query strided: generated clips come with queries of their own; leave it out")
+        return synthetic_dataset(args.clips or 32, seed=args.seed)
+    if args.dataset is None or args.path is None:
+        raise CommandError("give --synthetic, or a dataset and its path: taptr evaluate davis FOLDER")
+    return open_dataset(args.dataset, args.path, args.query or "first", args.protocol == "tapvid")
+
+
+def _trackers(args: argparse.Namespace) -> list[PointTracker]:
+    trackers: list[PointTracker] = [NeverMoves(), LucasKanade()] if args.baselines else []
+    if args.model != "none":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
+            model = load_model(args.model, device=args.device)
+        if not model.trained:
+            print(f"taptr evaluate: the weights are untrained ({model.source}): expect poor tracks", file=sys.stderr)
+        if args.output in ("both", "streaming"):
+            trackers.append(StreamingTaptr(model))
+        if args.output in ("both", "refined"):
+            trackers.append(RefinedTaptr(model, None if model.config.name == PUBLISHED.name else 1))
+    if not trackers:
+        raise CommandError("--no-baselines with --model none leaves nothing to evaluate")
+    return trackers
+
+
+def _about(args: argparse.Namespace, dataset: Dataset, results: list[MethodResults]) -> dict[str, Any]:
+    return {
+        "dataset": dataset.name,
+        "videos": len(results[0].videos),
+        "queries": args.query or "first",
+        "frames": "256 x 256" if args.protocol == "tapvid" else "own size",
+        "model": args.model,
+        "device": args.device,
+        "cpu": platform.processor() or platform.machine(),
+        "torch_threads": torch.get_num_threads(),
+        "opencv_threads": cv2.getNumThreads(),
+    }

@@ -1,0 +1,1 @@
+"""Accuracy on videos with ground truth: TAP-Vid's metrics, baselines, datasets, `taptr evaluate`."""

@@ -1,0 +1,74 @@
+"""Runs methods over samples and gathers their metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from taptrv2_core.evaluation.breakdown import Tally, breakdown, merge
+from taptrv2_core.evaluation.metrics import Metrics, average, tapvid_metrics
+from taptrv2_core.evaluation.samples import Sample
+from taptrv2_core.evaluation.tracking import Floats, Ints, PointTracker, TrackResult, Video, track_both_ways
+
+Progress = Callable[[str, str], None]
+"""Called with the sample's and the method's name after each run."""
+
+
+@dataclass
+class MethodResults:
+    """What one method reached, video by video."""
+
+    name: str
+    videos: list[tuple[str, Metrics]] = field(default_factory=list)
+    groups: dict[str, Tally] = field(default_factory=dict)
+    seconds: float = 0.0
+    frames: int = 0
+    """Frames tracked, twice a video's where it was tracked both ways."""
+
+    @property
+    def mean(self) -> Metrics:
+        """Mean over the videos."""
+        return average([metrics for _, metrics in self.videos])
+
+    @property
+    def frames_per_second(self) -> float:
+        """Over all videos, the method's own time alone."""
+        return self.frames / self.seconds if self.seconds else float("nan")
+
+
+def _track_forward(tracker: PointTracker, video: Video, query_frame: Ints, query_xy: Floats) -> TrackResult:
+    return tracker.track(video, query_frame, query_xy)
+
+
+def score(result: TrackResult, sample: Sample) -> Metrics:
+    """TAP-Vid's metrics of one method on one sample."""
+    return tapvid_metrics(
+        result, sample.gt_xy, sample.gt_visible, sample.query_frame, sample.frame_size, sample.query_mode, sample.scored
+    )
+
+
+def evaluate(
+    trackers: Sequence[PointTracker], samples: Iterable[Sample], progress: Progress | None = None
+) -> list[MethodResults]:
+    """Every method on every sample: the same frames, the same queries.
+
+    Raises:
+        ValueError: no samples.
+    """
+    results = [MethodResults(tracker.name) for tracker in trackers]
+    for sample in samples:
+        for tracker, into in zip(trackers, results, strict=True):
+            begin = time.perf_counter()
+            both_ways = sample.query_mode == "strided"
+            run = track_both_ways if both_ways else _track_forward
+            tracks = run(tracker, sample.video, sample.query_frame, sample.query_xy)
+            into.seconds += time.perf_counter() - begin
+            into.frames += len(sample.video) * (2 if both_ways else 1)
+            into.videos.append((sample.name, score(tracks, sample)))
+            merge(into.groups, breakdown(tracks, sample))
+            if progress is not None:
+                progress(sample.name, tracker.name)
+    if not any(result.videos for result in results):
+        raise ValueError("there were no videos to evaluate on")
+    return results
