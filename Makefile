@@ -1,0 +1,35 @@
+# Two commands for a fresh machine: "make demo" and "make test". Where ROS 2 is sourced, they use it.
+.DEFAULT_GOAL := help
+.PHONY: help demo test build lint clean distclean
+
+help:
+	@echo "make demo               play a recording into the live node and draw what it tracks"
+	@echo "make demo INPUT=PATH    the same with a bag or video of yours"
+	@echo "make test               all tests (make test ARGS='-k name' for some of them)"
+	@echo "make build              the ROS package into ./install (messages, node, fused ops)"
+	@echo "make lint               ruff, mypy, clang-format"
+	@echo "make clean              forget what was built; make distclean: the virtual environment too"
+	@echo "tools/run.sh COMMAND    any command with package and ROS on its paths"
+	@echo "PYTHON=python3.12       the interpreter to make .venv with (3.10 to 3.13)"
+
+build:
+	@tools/environment.sh
+	@tools/build.sh
+
+demo: build
+	@tools/run.sh python -m taptrv2_ros.demo $(if $(INPUT),"$(INPUT)")
+
+test:
+	@tools/environment.sh dev
+	@tools/build.sh
+	@tools/run.sh pytest $(ARGS)
+
+lint:
+	@tools/environment.sh dev
+	@tools/lint.sh
+
+clean:
+	rm -rf build install log *.egg-info
+
+distclean: clean
+	rm -rf .venv .venv-*

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs a command with the built package, its Python packages and ROS on the paths:
+#   tools/run.sh python -m taptrv2_ros.demo
+#   tools/run.sh taptr bench
+# ROS discovery stays on this machine unless ROS_AUTOMATIC_DISCOVERY_RANGE (or, before Jazzy, ROS_LOCALHOST_ONLY) says otherwise.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+[[ -e $install/local_setup.bash ]] || fail "nothing is built yet: run 'make build' first"
+[[ $# -gt 0 ]] || fail "which command? For example: tools/run.sh python -m taptrv2_ros.demo"
+[[ $ros != embedded ]] || source "$root/tools/embedded_ros.sh"
+export COLCON_PYTHON_EXECUTABLE=$python
+source "$install/local_setup.bash"
+export PATH=$install/taptrv2_ros/lib/taptrv2_ros:$venv/bin:$PATH
+export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
+[[ $ros != humble ]] || export ROS_LOCALHOST_ONLY=${ROS_LOCALHOST_ONLY:-1}
+exec "$@"
