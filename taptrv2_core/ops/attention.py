@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from taptrv2_core.ops import reference as _reference
-from taptrv2_core.ops.backend import active_backend
+from taptrv2_core.ops.backend import fused_for
 from taptrv2_core.ops.reference import LevelShapes
+from torch import Tensor
 
 
 def multi_scale_deformable_attention(
@@ -28,10 +27,10 @@ def multi_scale_deformable_attention(
     Raises:
         RuntimeError or ValueError: shapes or dtypes that do not fit each other.
     """
-    if active_backend() == "fused":
+    if fused_for(value):
         from taptrv2_core.ops import fused
 
-        return fused.multi_scale_deformable_attention(value, level_shapes, locations, weights)
+        return fused.multi_scale(value, level_shapes, None, locations, weights)
     return _reference.multi_scale_deformable_attention(value, level_shapes, locations, weights)
 
 
@@ -57,10 +56,10 @@ def key_aware_deformable_attention(
     Raises:
         RuntimeError or ValueError: shapes or dtypes that do not fit each other, or a slot out of range.
     """
-    if active_backend() == "fused":
+    if fused_for(query):
         from taptrv2_core.ops import fused
 
-        return fused.key_aware_deformable_attention(query, key_value, level_shapes, locations, slots)
+        return fused.key_aware(query, key_value, level_shapes, None, locations, slots)
     return _reference.key_aware_deformable_attention(query, key_value, level_shapes, locations, slots)
 
 
@@ -85,10 +84,10 @@ def multi_scale_deformable_attention_from_offsets(
     Raises:
         RuntimeError or ValueError: shapes or dtypes that do not fit each other.
     """
-    if active_backend() == "fused":
+    if fused_for(value):
         from taptrv2_core.ops import fused
 
-        return fused.multi_scale_deformable_attention_from_offsets(value, level_shapes, reference, offsets, logits)
+        return fused.multi_scale(value, level_shapes, reference, offsets, logits)
     return _reference.multi_scale_deformable_attention_from_offsets(value, level_shapes, reference, offsets, logits)
 
 
@@ -111,12 +110,10 @@ def key_aware_deformable_attention_from_offsets(
     Raises:
         RuntimeError or ValueError: shapes or dtypes that do not fit each other, or a slot out of range.
     """
-    if active_backend() == "fused":
+    if fused_for(query):
         from taptrv2_core.ops import fused
 
-        return fused.key_aware_deformable_attention_from_offsets(
-            query, key_value, level_shapes, reference, offsets, slots
-        )
+        return fused.key_aware(query, key_value, level_shapes, reference, offsets, slots)
     return _reference.key_aware_deformable_attention_from_offsets(
         query, key_value, level_shapes, reference, offsets, slots
     )

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 Backend = Literal["fused", "reference"]
 
 LIBRARY_NAME = "_taptrv2_ops"
 # Not resolved: in a symlink install the library lies beside the link, not beside the source file.
 LIBRARY_FOLDER = Path(__file__).parent
+BUILD = "`python setup.py build_ext --inplace`"
 
 _forced: Backend | None = None
 _loaded: bool | None = None
 _failure = ""
+_warned: set[str] = set()
 
 
 @contextmanager
@@ -40,18 +43,27 @@ def use_backend(backend: Backend) -> Iterator[None]:
         _forced = before
 
 
-def active_backend() -> Backend:
-    """The implementation that the next call will use; loads the library if that was not tried yet."""
+def active_backend(device: str | torch.device = "cpu") -> Backend:
+    """The implementation that tensors on `device` meet; loads the library if that was not tried yet."""
     if _forced is not None:
         return _forced
-    if _loaded is None and not library_loaded():
-        warnings.warn(
-            f"taptrv2_core: the fused ops are not there, plain PyTorch is used instead: same results, several times "
-            f"slower and with more memory. {_failure}",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-    return "fused" if _loaded else "reference"
+    kind = torch.device(device).type
+    return "fused" if library_loaded() and (kind == "cpu" or (kind == "cuda" and _cuda_built())) else "reference"
+
+
+def fused_for(tensor: Tensor) -> bool:
+    """Whether a call on this tensor goes to the fused library; warns once where the library is what is missing.
+
+    On the CPU float16 always goes to plain PyTorch: processors compute in float32 and bfloat16.
+    """
+    if _forced is not None:
+        return _forced == "fused"
+    if tensor.device.type == "cpu" and tensor.dtype == torch.float16:
+        return False
+    if active_backend(tensor.device) == "fused":
+        return True
+    _warn_once(_failure or f"The library is built without {tensor.device.type}.")
+    return False
 
 
 def library_loaded() -> bool:
@@ -67,16 +79,29 @@ def _load() -> str:
     """Load the library; returns why not, empty if it is loaded."""
     found = sorted(LIBRARY_FOLDER.glob(f"{LIBRARY_NAME}*.so"))
     if not found:
-        return (
-            f"No {LIBRARY_NAME}*.so in {LIBRARY_FOLDER}: install a C++ compiler and build it with "
-            "`python setup.py build_ext --inplace`."
-        )
+        return f"No {LIBRARY_NAME}*.so in {LIBRARY_FOLDER}: install a C++ compiler and build it with {BUILD}."
     try:
         torch.ops.load_library(str(found[0]))
-        from taptrv2_core.ops import fused  # noqa: F401  (registers autograd and fake kernels of the loaded ops)
+        from taptrv2_core.ops import fused  # noqa: F401  (registers gradients and fake kernels of the loaded ops)
     except (OSError, ImportError, RuntimeError) as error:
         return (
             f"{found[0]} does not load ({error}). It must be built with the torch that runs it ({torch.__version__}): "
-            "build it again with `python setup.py build_ext --inplace`."
+            f"build it again with {BUILD}."
         )
     return ""
+
+
+def _cuda_built() -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key("taptrv2::multi_scale", "CUDA"))
+
+
+def _warn_once(reason: str) -> None:
+    if reason in _warned:
+        return
+    _warned.add(reason)
+    warnings.warn(
+        f"taptrv2_core: the fused ops cannot be used, plain PyTorch runs instead: same results, several times slower "
+        f"and with more memory. {reason}",
+        RuntimeWarning,
+        stacklevel=4,
+    )

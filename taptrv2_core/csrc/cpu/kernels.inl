@@ -1,0 +1,37 @@
+// All kernels for one instruction set. The including file sets TAPTRV2_ISA (a namespace) and TAPTRV2_VECTOR_BYTES and
+// switches the compiler's target. No standard header is included here or below, and everything but `kernels` is in an
+// unnamed namespace: code made for one instruction set must not be merged by the linker with that for another.
+
+namespace taptrv2 {
+namespace TAPTRV2_ISA {
+namespace {
+
+#include "vectors.inl"
+#include "samples.inl"
+#include "forward.inl"
+#include "backward.inl"
+
+template <typename T, int W, int COUNT>
+Kernels table_of() {
+  return {multi_scale_forward<T, W, COUNT>, key_aware_forward<T, W, COUNT>, multi_scale_backward<T, W, COUNT>,
+          key_aware_backward<T, W, COUNT>};
+}
+
+// Heads of 32 channels, those of every TAPTRv2 network, have kernels of their own.
+template <typename T>
+Kernels table_for(int channels) {
+  constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
+  if (channels == 32) return table_of<T, kLanes, 32 / kLanes>();
+  return table_of<T, 1, 0>();
+}
+
+}  // namespace
+
+Kernels kernels(Storage storage, int channels) {
+  if (storage == Storage::f64) return table_of<double, 1, 0>();
+  if (storage == Storage::bf16) return table_for<bf16>(channels);
+  return table_for<float>(channels);
+}
+
+}  // namespace TAPTRV2_ISA
+}  // namespace taptrv2

@@ -1,0 +1,24 @@
+// The CPU kernels for AVX2.
+#include "kernels.h"
+
+#if defined(__x86_64__)
+
+#define TAPTRV2_ISA avx2
+#define TAPTRV2_VECTOR_BYTES 32
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+#include "kernels.inl"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif

@@ -1,0 +1,20 @@
+// The ops' schemas. Public functions, with every shape: taptrv2_core/ops/attention.py.
+//
+// `reference` decides what the samples are: with it, `offsets` are in cells of their level and `weights` are logits;
+// without, `offsets` are locations in [0, 1] and `weights` are used as they are.
+// `level_shapes` is height, width of each level, one after the other.
+#include <torch/library.h>
+
+TORCH_LIBRARY(taptrv2, m) {
+  m.def("multi_scale(Tensor value, int[] level_shapes, Tensor? reference, Tensor offsets, Tensor weights) -> Tensor");
+  m.def(
+      "multi_scale_backward(Tensor grad_output, Tensor value, int[] level_shapes, Tensor? reference, Tensor offsets, "
+      "Tensor weights) -> (Tensor grad_value, Tensor grad_offsets, Tensor grad_weights)");
+  m.def(
+      "key_aware(Tensor query, Tensor key_value, int[] level_shapes, Tensor? reference, Tensor offsets, Tensor slots) "
+      "-> (Tensor output, Tensor logits)");
+  m.def(
+      "key_aware_backward(Tensor grad_output, Tensor? grad_logits, Tensor query, Tensor key_value, int[] level_shapes, "
+      "Tensor? reference, Tensor offsets, Tensor slots, Tensor logits) "
+      "-> (Tensor grad_query, Tensor grad_key_value, Tensor grad_offsets)");
+}

@@ -1,0 +1,142 @@
+"""The fused ops of `taptrv2_core/csrc`, with their gradients and the shapes that torch.compile and export need.
+
+Imported only once the library is loaded. The ops take a `reference` or None: with it the samples are offsets in cells
+and the weights logits, without they are locations in [0, 1] and plain weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taptrv2_core.ops.reference import LevelShapes
+
+_OPS = torch.ops.taptrv2
+
+
+def multi_scale(
+    value: Tensor, level_shapes: LevelShapes, reference: Tensor | None, offsets: Tensor, weights: Tensor
+) -> Tensor:
+    """(B, Q, M * D); see `taptrv2_core.ops`."""
+    output: Tensor = _OPS.multi_scale(value, _flat(level_shapes), reference, offsets, weights)
+    return output
+
+
+def key_aware(
+    query: Tensor,
+    key_value: Tensor,
+    level_shapes: LevelShapes,
+    reference: Tensor | None,
+    offsets: Tensor,
+    slots: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Output (F, N, M * D) and logits (F, N, M, L * P); see `taptrv2_core.ops`."""
+    output, logits = _OPS.key_aware(query, key_value, _flat(level_shapes), reference, offsets, slots)
+    return output, logits
+
+
+def _flat(level_shapes: LevelShapes) -> list[int]:
+    return [int(size) for shape in level_shapes for size in shape]
+
+
+def _sums(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of logits: that of sums in the kernels."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _grad_reference(
+    grad_offsets: Tensor, level_shapes: list[int], reference: Tensor | None, needed: bool
+) -> Tensor | None:
+    """A reference in [0, 1] moves every sample by (width, height) cells of its level."""
+    if reference is None or not needed:
+        return None
+    heights, widths = level_shapes[::2], level_shapes[1::2]
+    cells = torch.tensor(list(zip(widths, heights, strict=True)), device=reference.device, dtype=reference.dtype)
+    grad = (grad_offsets.to(reference.dtype) * cells[:, None]).sum((2, 3, 4))
+    return grad if reference.shape[0] == grad.shape[0] else grad.sum(0, keepdim=True)
+
+
+def _multi_scale_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    value, ctx.level_shapes, reference, offsets, weights = inputs
+    ctx.save_for_backward(value, reference, offsets, weights)
+
+
+def _multi_scale_backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    value, reference, offsets, weights = ctx.saved_tensors
+    grad_value, grad_offsets, grad_weights = _OPS.multi_scale_backward(
+        grad_output, value, ctx.level_shapes, reference, offsets, weights
+    )
+    grad_reference = _grad_reference(grad_offsets, ctx.level_shapes, reference, ctx.needs_input_grad[2])
+    return grad_value, None, grad_reference, grad_offsets, grad_weights
+
+
+def _key_aware_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key_value, ctx.level_shapes, reference, offsets, slots = inputs
+    ctx.save_for_backward(query, key_value, reference, offsets, slots, output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _key_aware_backward(ctx: Any, grad_output: Tensor | None, grad_logits: Tensor | None) -> tuple[Tensor | None, ...]:
+    query, key_value, reference, offsets, slots, logits = ctx.saved_tensors
+    if grad_output is None:
+        grad_output = query.new_zeros(query.shape).flatten(2)
+    grad_query, grad_key_value, grad_offsets = _OPS.key_aware_backward(
+        grad_output, grad_logits, query, key_value, ctx.level_shapes, reference, offsets, slots, logits
+    )
+    grad_reference = _grad_reference(grad_offsets, ctx.level_shapes, reference, ctx.needs_input_grad[3])
+    return grad_query, grad_key_value, None, grad_reference, grad_offsets, None
+
+
+@torch.library.register_fake("taptrv2::multi_scale")
+def _multi_scale_fake(
+    value: Tensor, level_shapes: list[int], reference: Tensor | None, offsets: Tensor, weights: Tensor
+) -> Tensor:
+    return value.new_empty((value.shape[0], offsets.shape[1], value.shape[2] * value.shape[3]))
+
+
+@torch.library.register_fake("taptrv2::multi_scale_backward")
+def _multi_scale_backward_fake(
+    grad_output: Tensor,
+    value: Tensor,
+    level_shapes: list[int],
+    reference: Tensor | None,
+    offsets: Tensor,
+    weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(t.new_empty(t.shape) for t in (value, offsets, weights))  # type: ignore[return-value]
+
+
+@torch.library.register_fake("taptrv2::key_aware")
+def _key_aware_fake(
+    query: Tensor,
+    key_value: Tensor,
+    level_shapes: list[int],
+    reference: Tensor | None,
+    offsets: Tensor,
+    slots: Tensor,
+) -> tuple[Tensor, Tensor]:
+    frames, queries, heads, channels = query.shape
+    samples = offsets.shape[3] * offsets.shape[4]
+    logits = query.new_empty((frames, queries, heads, samples), dtype=_sums(query.dtype))
+    return query.new_empty((frames, queries, heads * channels)), logits
+
+
+@torch.library.register_fake("taptrv2::key_aware_backward")
+def _key_aware_backward_fake(
+    grad_output: Tensor,
+    grad_logits: Tensor | None,
+    query: Tensor,
+    key_value: Tensor,
+    level_shapes: list[int],
+    reference: Tensor | None,
+    offsets: Tensor,
+    slots: Tensor,
+    logits: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(t.new_empty(t.shape) for t in (query, key_value, offsets))  # type: ignore[return-value]
+
+
+torch.library.register_autograd("taptrv2::multi_scale", _multi_scale_backward, setup_context=_multi_scale_setup)
+torch.library.register_autograd("taptrv2::key_aware", _key_aware_backward, setup_context=_key_aware_setup)
