@@ -1,9 +1,9 @@
 """TAPTRv2 point tracking, frame by frame.
 
-    model = load_model("small", device="auto")
-    tracker = Tracker(model)
-    ids = tracker.add_points([(320.0, 240.0)])
-    tracks = tracker.step(image)
+model = load_model("small", device="auto")
+tracker = Tracker(model)
+ids = tracker.add_points([(320.0, 240.0)])
+tracks = tracker.step(image)
 """
 
 from taptrv2_core.checkpoint import load_model, save_checkpoint

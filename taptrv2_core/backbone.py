@@ -17,6 +17,10 @@ class FrozenBatchNorm(nn.Module):
     """Batch normalisation whose statistics and scales are fixed buffers."""
 
     eps = 1e-5
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -106,8 +110,8 @@ class ResNet(nn.Module):
         self.channels = widths if compact else tuple(4 * w for w in widths)
         inputs = (stem, *self.channels)
         strides = (2 if compact else 1, 2, 2, 2)
-        for i in range(4):
-            self.add_module(f"layer{i + 1}", _stage(block, inputs[i], widths[i], blocks[i], strides[i], norm))
+        stages = [_stage(block, inputs[i], widths[i], blocks[i], strides[i], norm) for i in range(4)]
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised RGB -> four levels (B, channels[i], ~H / stride, ~W / stride)."""

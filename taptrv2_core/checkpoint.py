@@ -91,9 +91,8 @@ def _from_file(path: Path) -> Taptr:
     config = _config(content, path)
     key = next((k for k in ("ema_model", "model") if k in content), None)
     if key is None or not isinstance(content[key], Mapping):
-        raise CheckpointError(
-            f"{path}: no weights in it: expected an entry 'model' or 'ema_model', found {sorted(map(str, content))[:NAMES_SHOWN]}"
-        )
+        found = sorted(map(str, content))[:NAMES_SHOWN]
+        raise CheckpointError(f"{path}: no weights in it: expected an entry 'model' or 'ema_model', found {found}")
     state = {str(name).removeprefix("module."): tensor for name, tensor in content[key].items()}
     model = Taptr(config)
     _compare(state, model.state_dict(), path)
@@ -127,8 +126,9 @@ def _config(content: Mapping[str, Any], path: Path) -> ModelConfig:
     known = {f.name for f in fields(ModelConfig)}
     if not isinstance(values, Mapping) or not set(values) <= known:
         raise CheckpointError(f"{path}: its configuration is not one of this version: {values}")
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
-        return ModelConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return ModelConfig(**arguments)
     except TypeError as error:
         raise CheckpointError(f"{path}: its configuration is incomplete: {error}") from error
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from taptrv2_core.config import ModelConfig
 from taptrv2_core.encoder import LevelShapes, level_cells
 from taptrv2_core.geometry import inverse_sigmoid, sine_code
-from taptrv2_core.layers import MLP, MultiHeadAttention, init_sampling_offsets, mlp
+from taptrv2_core.layers import MLP, MultiHeadAttention, init_sampling_offsets, mlp, modules
 from taptrv2_core.ops import key_aware_deformable_attention
 
 
@@ -136,10 +136,14 @@ class DecoderLayer(nn.Module):
         self.caupdate_weight_normalizer = nn.Sequential(*mlp(config.samples, c, c), nn.ReLU())
         self.caupdate_weight_regressor = nn.Sequential(nn.Linear(c, config.samples))
 
+    def project(self, memory: Tensor) -> Tensor:
+        """What the layer needs of frames, once each: memory (R, S, C) -> keys and values (R, S, M, 2, D)."""
+        return self.cross_attn.project(memory)
+
     def move(self, position: Tensor, logits: Tensor, offsets: Tensor, updated: Tensor) -> Tensor:
         """Attention-based position update (step 4): (B, F, N, 2) -> (B, F, N, 2), within about [0.001, 0.999]."""
-        dtype = self.caupdate_weight_regressor[0].weight.dtype
-        weights = self.caupdate_weight_regressor(self.caupdate_weight_normalizer(logits.to(dtype)))
+        logits = logits.to(self.linear1.weight.dtype)
+        weights = self.caupdate_weight_regressor(self.caupdate_weight_normalizer(logits))
         step = (weights.to(offsets.dtype).softmax(-1).unsqueeze(-2) @ offsets).squeeze(-2)
         return torch.where(updated, inverse_sigmoid(position + step).sigmoid(), position)
 
@@ -180,19 +184,18 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c, layers = config.channels, config.decoder_layers
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(layers))
+        self.layers = modules(DecoderLayer(config) for _ in range(layers))
         self.ref_point_head = MLP(2 * c, c, c)
         self.query_updater = mlp(2 * c, c, c)
         self.ca_update_fuser = mlp(2 * c, c, c, c)
-        self.bbox_embed = nn.ModuleList(MLP(c, c, c, 4) for _ in range(layers))
-        self.class_embed = nn.ModuleList(nn.Linear(c, 3) for _ in range(layers))
+        self.bbox_embed = modules(MLP(c, c, c, 4) for _ in range(layers))
+        self.class_embed = modules(nn.Linear(c, 3) for _ in range(layers))
         for head in self.bbox_embed:
-            nn.init.zeros_(head.layers[-1].weight)
-            nn.init.zeros_(head.layers[-1].bias)
+            head.start_at_zero()
 
     def project(self, memory: Tensor) -> list[Tensor]:
         """memory (R, S, C) -> each layer's keys and values (R, S, M, 2, D)."""
-        return [layer.cross_attn.project(memory) for layer in self.layers]
+        return [layer.project(memory) for layer in self.layers]
 
     def forward(
         self,

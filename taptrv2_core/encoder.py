@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
-from taptrv2_core.layers import init_sampling_offsets
+from taptrv2_core.layers import init_sampling_offsets, modules
 from taptrv2_core.ops import multi_scale_deformable_attention
 
 LevelShapes = Sequence[tuple[int, int]]
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.layers = modules(EncoderLayer(config) for _ in range(config.encoder_layers))
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, level_shapes: LevelShapes) -> Tensor:
         """tokens (B, S, C), position code (S, C), reference (S, 2) x, y in [0, 1] -> memory (B, S, C)."""

@@ -1,8 +1,8 @@
 """The sliding window: a ring of frames, the state of the queries, committing and provisional windows.
 
-One engine serves the stream and whole videos. A window is always the whole ring: the last min(8, t + 1) frames, in the
-order of their slots (no part of the decoder depends on the order of frames). Frames are numbered from 0; frame t lives in
-slot t % 8.
+One engine serves the stream and whole videos. A window is always the whole ring: the last min(8, t + 1) frames, in
+the order of their slots (no part of the decoder depends on the order of frames). Frames are numbered from 0; frame t
+lives in slot t % 8.
 """
 
 from __future__ import annotations
@@ -46,8 +46,13 @@ class QueryState:
         box = torch.cat((position, torch.full_like(position, 0.5)), dim=-1)
         reference = inverse_sigmoid(box)
         visibility = reference.new_tensor([0.0, 1.0, 0.0]).expand(*start.shape, 3)
-        everywhere = [t.unsqueeze(1).expand(-1, slots, -1, -1) for t in (initial, reference, visibility)]
-        return cls(start, initial, *everywhere, initial, reference, visibility)
+        content, references, visibilities = (
+            t.unsqueeze(1).expand(-1, slots, -1, -1) for t in (initial, reference, visibility)
+        )
+        return cls(
+            start, initial, content, references, visibilities,
+            later_content=initial, later_reference=reference, later_visibility=visibility,
+        )  # fmt: skip
 
     def joined(self, other: QueryState) -> QueryState:
         """These queries, then the others."""
@@ -140,6 +145,9 @@ class SlidingWindow:
         self.frame = -1
         self.state: QueryState | None = None
         self._starts: list[int] = []
+        # State before the newest frame's commit, and whether queries have joined it since: then it commits again.
+        self._before: QueryState | None = None
+        self._stale = False
         self._memory: list[Memory | None] = [None] * self.slots
         self._key_values: list[Tensor] = []
 
@@ -166,6 +174,9 @@ class SlidingWindow:
 
     def push(self, image: Tensor) -> None:
         """Take in a frame: (3, H, W) RGB in [0, 1]; every frame of a stream has the same size."""
+        if self._stale:
+            self.commit()
+        self._before = None
         memory = self.model.encode(image.unsqueeze(0))
         self.frame += 1
         slot = self.frame % self.slots
@@ -179,7 +190,10 @@ class SlidingWindow:
             self.state = self.state.entered(slot)
 
     def add(self, position: Tensor, frame: int) -> None:
-        """Add queries: position (N, 2) x, y in [0, 1] at a frame that is held."""
+        """Add queries: position (N, 2) x, y in [0, 1] at a frame that is held.
+
+        Where the newest frame's window has committed already, it does so again before the next frame, with them in it.
+        """
         memory = self._memory[frame % self.slots]
         if frame not in self.held or memory is None:
             raise ValueError(f"frame {frame} is not held; the ring holds {self.held}")
@@ -187,13 +201,19 @@ class SlidingWindow:
         initial = self.model.initial_content(memory, position)
         start = torch.full(position.shape[:2], frame, dtype=torch.int64, device=position.device)
         new = QueryState.begin(start, position, initial, self.slots)
-        self.state = new if self.state is None else self.state.joined(new)
+        if self._before is not None:
+            self._before = self.state = self._before.joined(new)
+            self._stale = True
+        else:
+            self.state = new if self.state is None else self.state.joined(new)
         self._starts += [frame] * position.shape[1]
 
     def keep(self, rows: list[int]) -> None:
         """Keep only the queries in these rows."""
-        if self.state is not None:
-            self.state = self.state.kept(torch.tensor(rows, dtype=torch.int64, device=self.model.device)) if rows else None
+        index = torch.tensor(rows, dtype=torch.int64, device=self.model.device)
+        self.state = self.state.kept(index) if self.state is not None and rows else None
+        self._before = self._before.kept(index) if self._before is not None and rows else None
+        self._stale = self._stale and self._before is not None
         self._starts = [self._starts[row] for row in rows]
 
     def run(self) -> WindowResult | None:
@@ -210,6 +230,7 @@ class SlidingWindow:
         """The committing window: its result becomes the state. Call it exactly when `commits` is true."""
         if self.state is None:
             return None
+        self._before, self._stale = self.state, False
         result, updated = self._window(self.state)
         if updated is not None:
             index = (self.frame + 1 - self.slots) // (self.slots // 2)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import TypeVar, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Member = TypeVar("Member", bound=nn.Module)
+
+
+def modules(members: Iterable[Member]) -> Sequence[Member]:
+    """A module list that knows what it holds."""
+    return cast(Sequence[Member], nn.ModuleList(members))
 
 
 def mlp(*sizes: int) -> nn.Sequential:
     """Linear layers with ReLU between them, named 0, 2, 4, ..."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -20,7 +31,12 @@ class MLP(nn.Module):
 
     def __init__(self, *sizes: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes, sizes[1:], strict=False))
+        self.layers = modules(nn.Linear(i, o) for i, o in pairwise(sizes))
+
+    def start_at_zero(self) -> None:
+        """Make the output zero, whatever the input, until training changes it."""
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:

@@ -13,7 +13,7 @@ from taptrv2_core.config import ModelConfig
 from taptrv2_core.decoder import Decoder, LayerOutput, Masks
 from taptrv2_core.encoder import Encoder, LevelShapes, cell_centres
 from taptrv2_core.geometry import sine_code
-from taptrv2_core.layers import mlp
+from taptrv2_core.layers import mlp, modules
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -52,15 +52,19 @@ class Taptr(nn.Module):
         source: where the weights came from, for messages.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.trained = False
         self.source = "random initialisation"
         c = config.channels
-        self.backbone = nn.ModuleList([Backbone(config)])
-        self.input_proj = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(inputs, c, 1), nn.GroupNorm(32, c)) for inputs in self.backbone[0].body.channels
+        backbone = Backbone(config)
+        self.backbone = modules([backbone])
+        self.input_proj = modules(
+            nn.Sequential(nn.Conv2d(inputs, c, 1), nn.GroupNorm(32, c)) for inputs in backbone.body.channels
         )
         self.transformer = Transformer(config)
         self.bbox_embed = self.transformer.decoder.bbox_embed
@@ -99,9 +103,8 @@ class Taptr(nn.Module):
         reference = cell_centres(shapes, like)
         codes = []
         for (height, width), embedding in zip(shapes, self.transformer.level_embed, strict=True):
-            row, column = torch.meshgrid(
-                torch.arange(1, height + 1, device=self.device), torch.arange(1, width + 1, device=self.device), indexing="ij"
-            )
+            rows, columns = (torch.arange(1, n + 1, device=self.device) for n in (height, width))
+            row, column = torch.meshgrid(rows, columns, indexing="ij")
             position = torch.stack((column / (width + 1e-6), row / (height + 1e-6)), dim=-1).to(like.dtype)
             codes.append(sine_code(position, self.config.channels // 2).flatten(0, 1).to(self.dtype) + embedding)
         return torch.cat(codes), reference

@@ -74,7 +74,7 @@ class Queries:
 class Tracker:
     """Follows points through a stream of images of one camera. Not thread-safe.
 
-    Every frame gets an answer at once. Memory is constant: frames live in a ring of 8. A model may be shared by trackers.
+    Every frame gets an answer at once. Memory is constant: frames live in a ring of 8. Trackers may share a model.
 
     Args:
         model: from `load_model`.
@@ -241,7 +241,7 @@ class Tracker:
     def _tracks(self, result: WindowResult | None, frame: int) -> Tracks:
         """A window's answer for one frame and the points that had been given by then."""
         rows = [row for row, start in enumerate(self._engine.starts) if start <= frame]
-        table = np.zeros((0, 3), dtype=np.float32)
+        table: NDArray[np.float32] = np.zeros((0, 3), dtype=np.float32)
         if result is not None and rows:
             slot = frame % self._engine.slots
             xy = self._pixels().to_pixels(result.reference[0, slot, :, :2].sigmoid())
@@ -291,7 +291,8 @@ class Tracker:
         x, y = points[outside[0]]
         image = "any image" if size is None else f"the image of {size[1]} x {size[0]} pixels"
         if ids is None:
-            raise PointError(f"points {_shown(outside)} of the request lie outside {image}, the first at ({x:g}, {y:g})")
+            which = f"points {_shown(outside)} of the request"
+            raise PointError(f"{which} lie outside {image}, the first at ({x:g}, {y:g})")
         named = [ids[i] for i in outside]
         raise PointError(
             f"points with ids {_shown(named)}, added before the first image, lie outside {image}, the first at "
