@@ -101,6 +101,12 @@ def _extension(cuda: bool) -> Any:
     return kind(NAME, sources, extra_compile_args=flags, depends=depends)
 
 
+def _files(patterns: list[str]) -> list[str]:
+    """Relative to the root, as setuptools wants them."""
+    folder = ROOT / SOURCES
+    return [str(path.relative_to(ROOT)) for pattern in patterns for path in sorted(folder.glob(pattern))]
+
+
 def _architectures() -> str:
     """GPU architectures of a build that is to be given to others."""
     if platform.machine() == "aarch64":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from taptrv2_core.ops import reference as _reference
 from taptrv2_core.ops.backend import fused_for
 from taptrv2_core.ops.reference import LevelShapes
-from torch import Tensor
 
 
 def multi_scale_deformable_attention(

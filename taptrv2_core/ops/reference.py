@@ -81,7 +81,7 @@ def sample_levels(tokens: Tensor, level_shapes: LevelShapes, locations: Tensor) 
 
 
 def locations_from_offsets(reference: Tensor, offsets: Tensor, level_shapes: LevelShapes) -> Tensor:
-    """Reference (B, Q, 2) in [0, 1] + offsets (B, Q, M, L, P, 2) in cells of the sampled level -> locations in [0, 1]."""
+    """Locations in [0, 1]: reference (B, Q, 2) in [0, 1] + offsets (B, Q, M, L, P, 2) in cells of the sampled level."""
     cells = torch.tensor([(width, height) for height, width in level_shapes], device=offsets.device)
     return reference[:, :, None, None, None] + offsets.to(reference.dtype) / cells[:, None].to(reference.dtype)
 
