@@ -27,7 +27,7 @@ Response = TypeVar("Response", AddPoints.Response, RemovePoints.Response, ClearP
 
 
 class Camera:
-    """Callbacks only hand over: images to the worker's slot, requests to its queue. The worker's thread does the rest."""
+    """Callbacks only hand over: images to the worker's slot, requests to its queue. The worker does the rest."""
 
     def __init__(self, node: Node, model: Taptr, parameters: Parameters) -> None:
         self._logger = node.get_logger()

@@ -1,9 +1,10 @@
-"""ROS image messages to RGB arrays, without cv_bridge (which lacks nv12 and uyvy, and big-endian images under numpy 2)."""
+"""ROS image messages to RGB arrays, without cv_bridge, which lacks nv12 and uyvy and fails on big-endian images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
 RgbImage = NDArray[np.uint8]
+Pixels = NDArray[Any]
 _MAX_SIDE = 32767  # OpenCV's own limit in most of its colour conversions
 
 
@@ -33,15 +35,15 @@ class _Format:
     channels: int
     depth: int
     """Bytes of one channel."""
-    to_rgb: Callable[[NDArray[np.generic]], NDArray[np.generic]]
+    to_rgb: Callable[[Pixels], Pixels]
     """(H, W) or (H, W, channels), contiguous, native byte order -> (H, W, 3) of the same depth."""
 
 
-def _colour(code: int) -> Callable[[NDArray[np.generic]], NDArray[np.generic]]:
+def _colour(code: int) -> Callable[[Pixels], Pixels]:
     return lambda pixels: cv2.cvtColor(pixels, code)
 
 
-def _unchanged(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+def _unchanged(pixels: Pixels) -> Pixels:
     return pixels
 
 
@@ -85,7 +87,7 @@ SUPPORTED_ENCODINGS = (*_FORMATS, *_PLANAR)
 def image_to_rgb(message: Image) -> RgbImage:
     """A ``sensor_msgs/Image`` as (H, W, 3) uint8 RGB; may share the message's memory, so do not write into it.
 
-    16-bit images are scaled to 8 bits (65535 becomes 255). Rows may be padded (``step``), 16-bit data may be big-endian.
+    16-bit images are scaled to 8 bits (65535 becomes 255). Rows may be padded (``step``), 16-bit data big-endian.
     Raises ConversionError: unknown encoding, no pixels, too few bytes, or a ``step`` shorter than a row.
     """
     encoding = message.encoding
@@ -97,9 +99,9 @@ def image_to_rgb(message: Image) -> RgbImage:
     form = _FORMATS[encoding]
     if encoding in _SHARED_COLOUR and message.width % 2:
         raise ConversionError(f"{encoding} image of odd width", f"{message.width} pixels; two share their colour")
-    pixels = _rows(message, message.height, form.channels * form.depth)
-    pixels = _shape(pixels, message.height, message.width, form, bool(message.is_bigendian))
-    rgb = form.to_rgb(pixels)
+    rows = _rows(message, message.height, form.channels * form.depth)
+    pixels = _shape(rows, message.height, message.width, form, bool(message.is_bigendian))
+    rgb: Pixels = form.to_rgb(pixels)
     if form.depth == 2:
         rgb = cv2.convertScaleAbs(rgb, alpha=255.0 / 65535.0)
     return np.ascontiguousarray(rgb, dtype=np.uint8)
@@ -125,7 +127,7 @@ def compressed_to_rgb(message: CompressedImage) -> RgbImage:
             "compressed image cannot be decoded",
             f"format '{message.format}', {data.size} bytes: damaged, cut short, or neither JPEG nor PNG",
         )
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def to_rgb(message: Image | CompressedImage) -> RgbImage:
@@ -165,7 +167,7 @@ def _rows(message: Image, rows: int, pixel_bytes: int) -> NDArray[np.uint8]:
     return np.ndarray((rows, row_bytes), np.uint8, data, strides=(message.step, 1))
 
 
-def _shape(rows: NDArray[np.uint8], height: int, width: int, form: _Format, big_endian: bool) -> NDArray[np.generic]:
+def _shape(rows: NDArray[np.uint8], height: int, width: int, form: _Format, big_endian: bool) -> Pixels:
     """Bytes of rows as (H, W) or (H, W, channels) numbers of native byte order."""
     shape = (height, width) if form.channels == 1 else (height, width, form.channels)
     rows = np.ascontiguousarray(rows)
@@ -180,4 +182,4 @@ def _planar_to_rgb(message: Image) -> RgbImage:
     if height % 2 or width % 2:
         raise ConversionError(f"{message.encoding} image of odd size", f"{width}x{height}; four pixels share a colour")
     planes = np.ascontiguousarray(_rows(message, height * 3 // 2, 1))
-    return cv2.cvtColor(planes, _PLANAR[message.encoding])
+    return np.asarray(cv2.cvtColor(planes, _PLANAR[message.encoding]), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The tracker's results as messages. Arrays go in through the buffer protocol: element by element takes milliseconds."""
+"""The tracker's results as messages. Arrays go in through the buffer protocol; one by one takes milliseconds."""
 
 from __future__ import annotations
 

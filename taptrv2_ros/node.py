@@ -1,4 +1,4 @@
-"""The node ``taptr``: camera images in, point tracks out. Start it with ``python -m taptrv2_ros.node`` or ros2 launch."""
+"""The node ``taptr``: camera images in, point tracks out. Run: ``python -m taptrv2_ros.node``, or ros2 launch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import traceback
 import warnings
 
 import rclpy
+import rclpy.utilities
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
@@ -49,20 +50,24 @@ class TrackerNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until Ctrl-C or SIGTERM. Returns the exit status: 0 after either, 1 if it could not start or failed."""
+    """Run the node until Ctrl-C or SIGTERM. Returns the exit status: 0 after these, 1 if it cannot start or fails."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
         # Own handlers: rclpy's would shut the context down under the worker, which may be about to publish.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # arguments of --ros-args that ROS cannot read
+        print(f"{NAME}: cannot start: {error}", file=sys.stderr)
+        return 1
+    try:
         return _run(stop)
     except (ParameterError, CheckpointError, ValueError) as error:
         get_logger(NAME).fatal(f"cannot start: {error}")
     except Exception:
         get_logger(NAME).fatal(f"failed: {traceback.format_exc()}")
     finally:
-        rclpy.try_shutdown()
+        rclpy.utilities.try_shutdown()
     return 1
 
 

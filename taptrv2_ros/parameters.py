@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
@@ -78,7 +78,7 @@ def declare(node: Node) -> Parameters:
         try:
             values[item.name] = node.declare_parameter(item.name, item.default, descriptor).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ParameterError(f"parameter '{item.name}': {error}. {descriptor.description}") from error
+            raise ParameterError(f"parameter '{item.name}' must be {_expected(item)}: {error}") from error
         choices = item.metadata["choices"]
         if choices and values[item.name] not in choices:
             raise ParameterError(
@@ -87,6 +87,12 @@ def declare(node: Node) -> Parameters:
     if not values["image_topic"]:
         raise ParameterError("parameter 'image_topic' is empty; give the topic of the camera's images")
     return Parameters(**values)
+
+
+def _expected(item: Field[Any]) -> str:
+    kind = "an integer" if isinstance(item.default, int) else "a string"
+    limits = item.metadata["limits"]
+    return f"{kind} from {limits[0]} to {limits[1]}" if limits else kind
 
 
 def _descriptor(meta: Any) -> ParameterDescriptor:
