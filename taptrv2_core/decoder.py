@@ -16,7 +16,7 @@ from taptrv2_core.config import ModelConfig
 from taptrv2_core.encoder import LevelShapes, level_cells
 from taptrv2_core.geometry import inverse_sigmoid, sine_code
 from taptrv2_core.layers import MLP, MultiHeadAttention, init_sampling_offsets, mlp, modules
-from taptrv2_core.ops import key_aware_deformable_attention
+from taptrv2_core.ops import key_aware_deformable_attention_from_offsets
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,14 @@ class KeyAwareAttention(nn.Module):
             (B, F, N, K, 2); K runs over head, level, point.
         """
         batch = query.shape[:2]
-        offsets = self.sampling_offsets(query).unflatten(-1, (*self.sample_shape, 2)).to(position.dtype)
-        offsets = offsets / level_cells(level_shapes, position)[:, None]
-        locations = position[..., None, None, None, :] + offsets
+        offsets = self.sampling_offsets(query).unflatten(-1, (*self.sample_shape, 2))
         heads = self.query_proj(query).unflatten(-1, (self.sample_shape[0], -1))
-        output, logits = key_aware_deformable_attention(
-            heads.flatten(0, 1), key_value, level_shapes, locations.flatten(0, 1), slots
+        output, logits = key_aware_deformable_attention_from_offsets(
+            heads.flatten(0, 1), key_value, level_shapes, position.flatten(0, 1), offsets.flatten(0, 1), slots
         )
         output = self.output_proj(output.unflatten(0, batch))
-        return output, logits.flatten(-2).unflatten(0, batch), offsets.flatten(-4, -2)
+        fractions = offsets.to(position.dtype) / level_cells(level_shapes, position)[:, None]
+        return output, logits.flatten(-2).unflatten(0, batch), fractions.flatten(-4, -2)
 
 
 class DecoderLayer(nn.Module):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
 from taptrv2_core.layers import init_sampling_offsets, modules
-from taptrv2_core.ops import multi_scale_deformable_attention
+from taptrv2_core.ops import multi_scale_deformable_attention_from_offsets
 
 LevelShapes = Sequence[tuple[int, int]]
 
@@ -47,16 +47,14 @@ class DeformableSelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, level_shapes: LevelShapes) -> Tensor:
         """tokens (B, S, C), position (S, C), reference (S, 2) in [0, 1] -> (B, S, C)."""
-        heads, _, _ = self.sample_shape
         query = tokens + position
-        value = self.value_proj(tokens).unflatten(-1, (heads, -1))
-        offsets = self.sampling_offsets(query).unflatten(-1, (*self.sample_shape, 2)).to(reference.dtype)
-        locations = reference[:, None, None, None] + offsets / level_cells(level_shapes, reference)[:, None]
-        weights = self.attention_weights(query).unflatten(-1, (heads, -1)).softmax(-1)
-        weights = weights.unflatten(-1, self.sample_shape[1:])
-        return self.output_proj(  # type: ignore[no-any-return]
-            multi_scale_deformable_attention(value, level_shapes, locations, weights)
+        value = self.value_proj(tokens).unflatten(-1, (self.sample_shape[0], -1))
+        offsets = self.sampling_offsets(query).unflatten(-1, (*self.sample_shape, 2))
+        logits = self.attention_weights(query).unflatten(-1, self.sample_shape)
+        sampled = multi_scale_deformable_attention_from_offsets(
+            value, level_shapes, reference.unsqueeze(0), offsets, logits
         )
+        return self.output_proj(sampled)  # type: ignore[no-any-return]
 
 
 class EncoderLayer(nn.Module):
