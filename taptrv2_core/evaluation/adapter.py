@@ -9,9 +9,10 @@ import torch
 
 from taptrv2_core.evaluation.report import as_dict
 from taptrv2_core.evaluation.runner import evaluate
-from taptrv2_core.evaluation.samples import Sample, resize_video
+from taptrv2_core.evaluation.samples import Sample
 from taptrv2_core.evaluation.tracking import Floats, Ints, TrackResult, Video, blank_result
 from taptrv2_core.geometry import PixelMap
+from taptrv2_core.images import network_input
 from taptrv2_core.model import Taptr
 from taptrv2_core.offline import track_video
 from taptrv2_core.tracker import Tracker
@@ -62,12 +63,9 @@ class RefinedTaptr:
         """See ``PointTracker.track``."""
         size = (video.shape[1], video.shape[2])
         interval = self.takeover_interval or max(1, len(video) // 24)
-        small = resize_video(video, self.model.config.input_size)
-        frames = torch.from_numpy(np.ascontiguousarray(small)).permute(0, 3, 1, 2).float() / 255
-        resized, own = (
-            PixelMap(size, self.model.config.input_size),
-            PixelMap(self.model.config.input_size, self.model.config.input_size),
-        )
+        input_size = self.model.config.input_size
+        frames = torch.stack([network_input(frame, input_size, torch.device("cpu")) for frame in video])
+        resized, own = PixelMap(size, input_size), PixelMap(input_size, input_size)
         start = torch.from_numpy(inside_image(query_xy, video))
         start = own.to_pixels(resized.to_position(start))
         tracks = track_video(self.model, frames, torch.from_numpy(query_frame.astype(np.int64)), start, interval)

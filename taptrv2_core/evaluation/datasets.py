@@ -75,11 +75,11 @@ def open_dataset(name: str, path: Path, query_mode: QueryMode = "first", resize:
         raise DatasetError(f"dataset {name!r} is not known; known are house, {', '.join(TAPVID)}")
     files = _tapvid_files(TAPVID[name], path)
     shards = _Shards(files, query_mode, resize)
-    return Dataset(TAPVID[name].title, shards.estimate(), shards)
+    return Dataset(TAPVID[name].title, shards.estimate, shards)
 
 
 def _tapvid_files(source: TapVidSource, path: Path) -> list[Path]:
-    files = [path] if path.is_file() else sorted(path.glob(source.pattern))
+    files = [path] if path.is_file() else sorted(path.glob(source.pattern)) or sorted(path.glob(f"*/{source.pattern}"))
     if not files:
         what = f"has no {source.pattern}" if path.is_dir() else "does not exist"
         raise DatasetError(f"{source.title}: {path} {what}. Get it from {source.where}, unpack it and give its folder")
@@ -87,21 +87,19 @@ def _tapvid_files(source: TapVidSource, path: Path) -> list[Path]:
 
 
 class _Shards:
-    """Pickle files, read one at a time."""
+    """Pickle files, read one at a time and let go of after use; the first is read at once, for the estimate."""
 
     def __init__(self, files: Sequence[Path], query_mode: QueryMode, resize: bool) -> None:
         self.files = files
         self.query_mode = query_mode
         self.resize = resize
-        self._first = _entries(files[0])
-
-    def estimate(self) -> int:
+        self._first: list[tuple[str, Any]] | None = _entries(files[0])
+        self.estimate = len(self._first) * len(files)
         """Videos in all files, if each holds as many as the first."""
-        return len(self._first) * len(self.files)
 
     def __iter__(self) -> Iterator[Sample]:
-        for number, path in enumerate(self.files):
-            entries = self._first if number == 0 else _entries(path)
+        for path in self.files:
+            entries, self._first = self._first or _entries(path), None
             for name, entry in entries:
                 yield _tapvid_sample(f"{path}: {name}", name, entry, self.query_mode, self.resize)
 
