@@ -62,5 +62,5 @@ if ! colcon_build >"$install/.output" 2>&1; then
   tail -n 25 "$install/.output" "$root"/log/latest_build/taptrv2_ros/stdout_stderr.log >&2 || true
   fail "colcon build failed; all of its output is in log/latest_build/taptrv2_ros/. If it worked before: make clean"
 fi
-sed -n 's/^-- taptrv2: //p' "$root/log/latest_build/taptrv2_ros/stdout_stderr.log"
+sed -En 's/^(-- )?(taptrv2 ops: .*)/    \2/p' "$root/log/latest_build/taptrv2_ros/stdout_stderr.log"
 printf '%s' "$new" >"$stamp"
