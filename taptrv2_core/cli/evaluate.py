@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import platform
 import sys
 import warnings
 from pathlib import Path
@@ -23,6 +22,7 @@ from taptrv2_core.evaluation.progress import progress_bar
 from taptrv2_core.evaluation.report import breakdown_table, metrics_table, write_csv, write_json
 from taptrv2_core.evaluation.runner import MethodResults, evaluate
 from taptrv2_core.evaluation.tracking import PointTracker
+from taptrv2_core.model import Taptr
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,11 +57,14 @@ def run(args: argparse.Namespace) -> int:
         if file is not None and not file.parent.is_dir():
             raise CommandError(f"{file}: the folder {file.parent} does not exist; make it first")
     dataset = _dataset(args)
-    trackers = _trackers(args)
+    model = _model(args)
+    trackers = _trackers(args, model)
+    if not trackers:
+        raise CommandError("--no-baselines with --model none leaves nothing to evaluate")
     videos = dataset.videos if args.clips is None else min(dataset.videos, args.clips)
     with progress_bar(videos * len(trackers)) as progress:
         results = evaluate(trackers, itertools.islice(dataset.samples, args.clips), progress)
-    about = _about(args, dataset, results)
+    about = _about(args, dataset, model, results)
     print(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items()), end="\n\n")
     print(metrics_table(results), breakdown_table(results), sep="\n\n")
     if args.csv is not None:
@@ -87,32 +90,40 @@ def _dataset(args: argparse.Namespace) -> Dataset:
     return open_dataset(args.dataset, args.path, args.query or "first", args.protocol == "tapvid")
 
 
-def _trackers(args: argparse.Namespace) -> list[PointTracker]:
+def _model(args: argparse.Namespace) -> Taptr | None:
+    if args.model == "none":
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
+        model = load_model(args.model, device=args.device)
+    if not model.trained:
+        print(f"taptr evaluate: the weights are untrained ({model.source}): expect poor tracks", file=sys.stderr)
+    return model
+
+
+def _trackers(args: argparse.Namespace, model: Taptr | None) -> list[PointTracker]:
     trackers: list[PointTracker] = [NeverMoves(), LucasKanade()] if args.baselines else []
-    if args.model != "none":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
-            model = load_model(args.model, device=args.device)
-        if not model.trained:
-            print(f"taptr evaluate: the weights are untrained ({model.source}): expect poor tracks", file=sys.stderr)
+    if model is not None:
         if args.output in ("both", "streaming"):
             trackers.append(StreamingTaptr(model))
         if args.output in ("both", "refined"):
             trackers.append(RefinedTaptr(model, None if model.config.name == PUBLISHED.name else 1))
-    if not trackers:
-        raise CommandError("--no-baselines with --model none leaves nothing to evaluate")
     return trackers
 
 
-def _about(args: argparse.Namespace, dataset: Dataset, results: list[MethodResults]) -> dict[str, Any]:
+def _about(
+    args: argparse.Namespace, dataset: Dataset, model: Taptr | None, results: list[MethodResults]
+) -> dict[str, Any]:
+    device = "cpu" if model is None else str(model.device)
+    if device.startswith("cuda"):
+        device = torch.cuda.get_device_name(device)
     return {
         "dataset": dataset.name,
         "videos": len(results[0].videos),
         "queries": args.query or "first",
         "frames": "256 x 256" if args.protocol == "tapvid" else "own size",
         "model": args.model,
-        "device": args.device,
-        "cpu": platform.processor() or platform.machine(),
+        "device": device,
         "torch_threads": torch.get_num_threads(),
         "opencv_threads": cv2.getNumThreads(),
     }
