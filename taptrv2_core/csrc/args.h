@@ -22,8 +22,8 @@ struct Problem {
   int height[kMaxLevels], width[kMaxLevels];
   int start[kMaxLevels];  // first token of the level
 
-  // Sampling positions. With a reference (batches or 1, Q, 2) the offsets (B, Q, M, L, P, 2) are in cells of their level
-  // and relative to it; without (null) they are locations in [0, 1].
+  // Sampling positions. With a reference (batches or 1, Q, 2) the offsets (B, Q, M, L, P, 2) are in cells of their
+  // level and relative to it; without (null) they are locations in [0, 1].
   const void* reference;
   int64_t reference_stride;  // elements between batches: 0 or Q * 2
   const void* offsets;

@@ -33,8 +33,7 @@ void check_device(const char* op, const char* name, const at::Tensor& t, const a
 }
 
 // Levels and the sizes that all tensors share. `tokens` is what the level shapes must add up to.
-void set_problem(const char* op, at::IntArrayRef level_shapes, int64_t tokens, const at::Tensor& offsets,
-                 Problem& p) {
+void set_problem(const char* op, at::IntArrayRef level_shapes, int64_t tokens, const at::Tensor& offsets, Problem& p) {
   const int64_t levels = int64_t(level_shapes.size()) / 2;
   TORCH_CHECK(level_shapes.size() % 2 == 0 && levels >= 1 && levels <= kMaxLevels, op,
               ": level_shapes must be (height, width) of 1 to ", kMaxLevels, " levels, got ", level_shapes);
@@ -53,7 +52,8 @@ void set_problem(const char* op, at::IntArrayRef level_shapes, int64_t tokens, c
     p.start[level] = int(start);
     start += height * width;
   }
-  TORCH_CHECK(start == tokens, op, ": level_shapes ", level_shapes, " make ", start, " tokens, the tensor has ", tokens);
+  TORCH_CHECK(start == tokens, op, ": level_shapes ", level_shapes, " make ", start, " tokens, the tensor has ",
+              tokens);
   p.levels = int(levels);
   p.points = int(points);
 }

@@ -25,9 +25,8 @@ def multi_scale_deformable_attention(
     """See `taptrv2_core.ops.multi_scale_deformable_attention`."""
     compute = _compute_dtype(value.dtype)
     sampled = sample_levels(value.to(compute), level_shapes, locations.to(compute))
-    batch, queries, heads = weights.shape[:3]
-    flat = weights.to(compute).flatten(3).transpose(1, 2).reshape(batch * heads, 1, queries, -1)
-    return _merge_heads((sampled * flat).sum(-1), batch).to(value.dtype)
+    flat = weights.to(compute).flatten(3).transpose(1, 2).flatten(0, 1)  # (B * M, Q, L * P)
+    return _merge_heads((sampled * flat[:, None]).sum(-1), value.shape[0]).to(value.dtype)
 
 
 def key_aware_deformable_attention(

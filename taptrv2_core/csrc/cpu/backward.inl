@@ -48,7 +48,8 @@ inline void interpolate(const LevelTable<A>& table, const Samples<A>& s, const C
   }
 }
 
-// Adds the derivative by position (x, y in the units the positions were given in) of sum over k of weights[k] * sample k.
+// Adds the derivative by position (x, y in the units the positions were given in) of sum over k of weights[k] * sample
+// k.
 template <typename A>
 inline void add_position_gradient(const LevelTable<A>& table, const Samples<A>& s, const CornerProducts<A>& c,
                                   const A* weights, A* x, A* y) {
@@ -103,8 +104,7 @@ void multi_scale_backward(const MultiScale& p, int64_t first_task, int64_t last_
       add_position_gradient(table, s, products, weights, x, y);
       if (p.reference) softmax_gradient(weights, grad_weights, table.samples);
       write_positions(table, x, y, static_cast<A*>(p.grad_offsets) + item * table.samples * 2);
-      __builtin_memcpy(static_cast<A*>(p.grad_weights) + item * table.samples, grad_weights,
-                       sizeof(A) * table.samples);
+      __builtin_memcpy(static_cast<A*>(p.grad_weights) + item * table.samples, grad_weights, sizeof(A) * table.samples);
     }
   }
 }

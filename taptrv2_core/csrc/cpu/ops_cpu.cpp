@@ -40,12 +40,9 @@ at::Tensor multi_scale(const at::Tensor& value, at::IntArrayRef level_shapes, co
   return output;
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> multi_scale_backward(const at::Tensor& grad_output,
-                                                                    const at::Tensor& value,
-                                                                    at::IntArrayRef level_shapes,
-                                                                    const OptionalTensor& reference,
-                                                                    const at::Tensor& offsets,
-                                                                    const at::Tensor& weights) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> multi_scale_backward(
+    const at::Tensor& grad_output, const at::Tensor& value, at::IntArrayRef level_shapes,
+    const OptionalTensor& reference, const at::Tensor& offsets, const at::Tensor& weights) {
   MultiScaleInputs in = prepare_multi_scale(value, level_shapes, reference, offsets, weights);
   MultiScale& p = in.args;
   const at::Tensor grad =
@@ -80,8 +77,8 @@ std::tuple<at::Tensor, at::Tensor> key_aware(const at::Tensor& query, const at::
   KeyAware& p = in.args;
   check_slots(p);
   at::Tensor output = at::empty({p.batches, p.queries, int64_t(p.heads) * p.channels}, query.options());
-  at::Tensor logits = at::empty({p.batches, p.queries, int64_t(p.heads), int64_t(p.levels) * p.points},
-                                query.options().dtype(in.sums));
+  at::Tensor logits =
+      at::empty({p.batches, p.queries, int64_t(p.heads), int64_t(p.levels) * p.points}, query.options().dtype(in.sums));
   p.output = output.data_ptr();
   p.logits = logits.data_ptr();
   const Kernels kernels = kernels_here(p);

@@ -87,7 +87,7 @@ inline void place(const Problem& problem, const LevelTable<Sum<T>>& table, int64
 }
 
 inline float exponential(float x) {  // exp for x <= 0, to 2 ulp; Cephes' polynomial
-  x = x < -87.0f ? -87.0f : x;  // NaN stays
+  x = x < -87.0f ? -87.0f : x;       // NaN stays
   const float n = float(int(x * 1.44269504088896341f - 0.5f));
   const float r = x - n * 0.693359375f - n * -2.12194440e-4f;
   float p = 1.9875691500e-4f;
