@@ -26,9 +26,10 @@ class NeverMoves:
 class LucasKanade:
     """OpenCV's pyramidal LK from frame to frame, grey frames at full resolution.
 
-    A point is visible where tracking forward and back again returns to within ``max_return`` pixels of the start,
-    inside the image. Where that fails, LK's position is kept as long as LK itself reports one, else the last position;
-    tracking goes on from there, and the point is visible again as soon as the check passes.
+    A point is visible as long as tracking forward and back again returns to within ``max_return`` pixels of the start,
+    inside the image. Once that fails it is called hidden for good: what LK follows from there on is as a rule the
+    occluder, which passes the check. (Calling it visible again when the check passes lowers AJ.) Its position is still
+    LK's, or the last one where LK reports none.
     """
 
     name = "OpenCV LK"
@@ -43,12 +44,14 @@ class LucasKanade:
         """See ``PointTracker.track``."""
         result = blank_result(len(video), query_xy)
         previous = _grey(video[0])
+        lost = np.zeros(len(query_frame), dtype=np.bool_)
         for t, frame in enumerate(video):
             current = _grey(frame)
             active = np.flatnonzero(query_frame < t)
             if active.size:
                 xy, ok = self._follow(previous, current, result.xy[t - 1, active], frame.shape[:2])
-                result.xy[t, active], result.visible[t, active] = xy, ok
+                lost[active] |= ~ok
+                result.xy[t, active], result.visible[t, active] = xy, ~lost[active]
             result.visible[t, query_frame == t] = True
             previous = current
         return result
