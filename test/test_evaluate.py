@@ -217,12 +217,10 @@ def test_installed_command_in_its_own_process(davis: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_baselines_on_the_labelled_house() -> None:
+def test_baselines_on_the_labelled_house(shared_data: Path) -> None:
     """The figures these baselines are known to reach there: a check of metrics, loader and LK together."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "house"
-    if not folder.is_dir():
-        pytest.skip("the house recording is not here")
     for resize, lk_delta in ((False, 0.836), (True, 0.773)):
-        still, lk = evaluate([NeverMoves(), LucasKanade()], [load_frames_folder(folder, resize=resize)])
+        sample = load_frames_folder(shared_data / "house", resize=resize)
+        still, lk = evaluate([NeverMoves(), LucasKanade()], [sample])
         assert still.mean.delta_avg == pytest.approx(0.238, abs=0.002)
         assert lk.mean.delta_avg == pytest.approx(lk_delta, abs=0.02)
