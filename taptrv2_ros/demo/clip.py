@@ -1,0 +1,72 @@
+"""The demo's own recording: a generated clip with exact truth, written as a ROS 2 bag like any other."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taptrv2_core.synthetic import ClipConfig, ClipGenerator
+from taptrv2_ros.demo.errors import optional
+from taptrv2_ros.demo.score import Truth
+
+CLIP = ClipConfig(split="heldout", frames=60, height=360, width=480, points=48, share_3d=1.0, first_frame_share=0.8)
+SEED = 7
+RATE = 20  # images a second
+TOPIC = "/camera/image_raw"
+_START = 1_700_000_000_000_000_000  # nanoseconds; any time will do, but 0 means "no stamp"
+
+
+def make_clip(folder: Path, config: ClipConfig = CLIP, seed: int = SEED) -> tuple[Path, Truth]:
+    """The bag (a folder) and the truth of the clip; made if they are not there yet from the same settings."""
+    bag, truth_file, recipe = folder / "clip", folder / "truth.npz", f"{config} seed {seed} rate {RATE}"
+    truth = _load(truth_file, recipe) if bag.is_dir() else None
+    if truth is not None:
+        return bag, truth
+    clips = ClipGenerator(config, "cpu", seed).sample(1)
+    video = (clips.video[0].clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    truth = Truth(clips.query_frame[0].numpy(), clips.xy[0].float().numpy(), clips.visible[0].numpy())
+    shutil.rmtree(bag, ignore_errors=True)
+    write_bag(bag, video)
+    np.savez_compressed(truth_file, recipe=recipe, query_frame=truth.query_frame, xy=truth.xy, visible=truth.visible)
+    return bag, truth
+
+
+def write_bag(folder: Path, video: NDArray[np.uint8]) -> None:
+    """Write (T, H, W, 3) RGB as a ROS 2 bag in MCAP, one topic of ``sensor_msgs/Image``."""
+    rosbag2 = optional("rosbags.rosbag2", "rosbags", "writing the demo's bag")
+    typesys = optional("rosbags.typesys", "rosbags", "writing the demo's bag")
+    store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
+    with rosbag2.Writer(folder, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(TOPIC, "sensor_msgs/msg/Image", typestore=store)
+        for index, image in enumerate(video):
+            stamp = _START + index * 1_000_000_000 // RATE
+            message = _image(store.types, image, stamp)
+            writer.write(connection, stamp, store.serialize_cdr(message, message.__msgtype__))
+
+
+def _image(types: dict[str, Any], image: NDArray[np.uint8], stamp: int) -> Any:
+    time = types["builtin_interfaces/msg/Time"](sec=stamp // 1_000_000_000, nanosec=stamp % 1_000_000_000)
+    return types["sensor_msgs/msg/Image"](
+        header=types["std_msgs/msg/Header"](stamp=time, frame_id="camera"),
+        height=image.shape[0],
+        width=image.shape[1],
+        encoding="rgb8",
+        is_bigendian=0,
+        step=3 * image.shape[1],
+        data=image.reshape(-1),
+    )
+
+
+def _load(file: Path, recipe: str) -> Truth | None:
+    """A truth written earlier, if it is whole and of the same recipe."""
+    try:
+        with np.load(file) as content:
+            if str(content["recipe"]) != recipe:
+                return None
+            return Truth(content["query_frame"], content["xy"], content["visible"])
+    except (OSError, KeyError, ValueError):
+        return None
