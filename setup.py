@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import site
@@ -51,11 +52,8 @@ def op_build() -> ModuleType | None:
     if importlib.util.find_spec("torch") is None:
         print("taptrv2: no torch installed yet, so no fused ops (plain PyTorch is used). Install torch and run again.")
         return None
-    spec = importlib.util.spec_from_file_location("op_build", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(path.parent))
+    return importlib.import_module("op_build")
 
 
 ops = op_build()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy
 
-
 UNNEEDED = (
     ";/usr/lib64/libtinyxml2.so",  # the next three are inside Fast DDS's own wheel
     r"\$<\$<BOOL:1>:OpenSSL::SSL\$<SEMICOLON>OpenSSL::Crypto\$<\$<BOOL:>:\$<SEMICOLON>crypt32.lib>>;",
