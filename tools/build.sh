@@ -25,12 +25,11 @@ check_tools() {
   [[ ${#missing[@]} -eq 0 ]] || fail "missing for the build: ${missing[*]}. On Debian and Ubuntu: sudo apt install ${missing[*]}"
 }
 
-# A build folder of another ROS, of another place, or one that copied files cannot be built upon.
+# A build folder of another Python or ROS, or one that was moved here, cannot be built upon.
 clean_stale() {
   local cache=$build/CMakeCache.txt
   [[ -e $cache ]] || return 0
-  if ! grep -qx "CMAKE_HOME_DIRECTORY:INTERNAL=$root" "$cache" || ! grep -q '^AMENT_CMAKE_SYMLINK_INSTALL:[A-Z]*=1' "$cache" ||
-    ! grep -qF "=$venv/bin/python" "$cache"; then
+  if ! grep -qx "CMAKE_HOME_DIRECTORY:INTERNAL=$root" "$cache" || ! grep -qF "=$venv/bin/python" "$cache"; then
     say "build/taptrv2_ros was made another way: building from the start"
     rm -rf "$build" "$install/taptrv2_ros"
   fi
