@@ -1,0 +1,124 @@
+"""The pool of textures: one large image with all of them at all mip levels, and the look-up of many texels at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate
+
+from .config import ClipConfig
+from .dice import Dice
+from .textures import paint
+
+LOG = logging.getLogger(__name__)
+SMALLEST = 8
+PHOTO_SHARE = 0.25
+
+
+class Atlas:
+    """Textures at all mip levels in one image, (3, AH, AW). A texture is a pure function of (seed, slot, version), and
+    the version of a slot one of the batch's index, so the pool at any batch can be made afresh.
+
+    A tile is S wide and 2 S high: level l lies at its left edge, at 2 S (1 - 2^-l), S / 2^l wide.
+    """
+
+    def __init__(self, config: ClipConfig, device: torch.device | str, seed: int) -> None:
+        self.config, self.device, self.seed = config, device, seed
+        self.size, self.count = config.texels, config.textures
+        self.columns = math.ceil(math.sqrt(2 * self.count))
+        rows = math.ceil(self.count / self.columns)
+        self.levels = int(math.log2(self.size / SMALLEST)) + 1
+        self.image = torch.zeros(1, 3, rows * 2 * self.size, self.columns * self.size, device=device)
+        self.versions = [-1] * self.count
+        self.photos = photo_textures() if config.split == "train" else []
+
+    def refresh(self, batch: int) -> None:
+        """Bring the pool to the state it has at this batch."""
+        every = self.config.refresh_every
+        for slot in range(self.count):
+            version = (batch // every + slot) // self.count if every else 0
+            if version != self.versions[slot]:
+                self._fill(slot, version)
+
+    def corner(self, slot: Tensor) -> tuple[Tensor, Tensor]:
+        """Top left texel of textures' tiles."""
+        return slot % self.columns * self.size, slot // self.columns * (2 * self.size)
+
+    def _fill(self, slot: int, version: int) -> None:
+        dice = Dice(1 if self.config.split == "train" else 2, self.seed, slot, version)
+        if self.photos and dice.number(0, 1) < PHOTO_SHARE:
+            level = _cut_photo(self.photos[dice.integer(0, len(self.photos))], dice, self.size).to(self.device)
+        else:
+            level = paint(self.config.split, dice, self.size, self.device)
+        x, y = self.corner(torch.tensor(slot))
+        left, top = int(x), int(y)
+        for _ in range(self.levels):
+            side = level.shape[-1]
+            self.image[0, :, top : top + side, left : left + side] = level
+            top += side
+            level = avg_pool2d(level[None], 2)[0]
+        self.versions[slot] = version
+
+    def sample(self, u: Tensor, v: Tensor, x: Tensor, y: Tensor, level: Tensor) -> Tensor:
+        """Colours, (3, F, P), at texel coordinates u, v (F, P; mirrored beyond the texture) of the tiles at x, y, at
+        mip levels (F, P) rounded to the nearest. Bilinear."""
+        # Mirrored copies make the pattern's period twice the texture, and need no seamless texture.
+        shrink = torch.exp2(-level.round().clamp_(0, self.levels - 1))
+        top = (1 - shrink) * (2 * self.size)
+        side = shrink * self.size
+        column = torch.minimum((self._mirror(u) * shrink).clamp_(min=0.5), side - 0.5) + x
+        row = torch.minimum((self._mirror(v) * shrink).clamp_(min=0.5), side - 0.5) + y + top
+        height, width = self.image.shape[2:]
+        grid = torch.empty(1, *u.shape, 2, device=u.device)
+        torch.sub(column * (2 / width), 1, out=grid[0, ..., 0])
+        torch.sub(row * (2 / height), 1, out=grid[0, ..., 1])
+        return grid_sample(self.image, grid, align_corners=False, padding_mode="border")[0]
+
+    def _mirror(self, u: Tensor) -> Tensor:
+        period = 2.0 * self.size
+        return self.size - ((u - (u / period).floor_() * period) - self.size).abs_()
+
+
+def photo_textures() -> list[Tensor]:
+    """Photographs that come inside scikit-image and scikit-learn, (3, H, W) in [0, 1]; none if neither is installed.
+
+    Licences: see docs/synthetic.md. They are textures beside the procedural ones of the training split.
+    """
+    images: list[Tensor] = []
+    try:
+        from skimage import data
+
+        for name in ("astronaut", "chelsea", "coffee", "rocket", "brick", "grass", "gravel"):
+            try:
+                images.append(_as_image(getattr(data, name)()))
+            except (OSError, ImportError, ValueError, ConnectionError):  # some samples are downloads, not in the wheel
+                LOG.debug("scikit-image's %s is not at hand", name)
+    except ImportError:
+        pass
+    try:
+        from sklearn.datasets import load_sample_images
+
+        images += [_as_image(image) for image in load_sample_images().images]
+    except (ImportError, OSError):
+        pass
+    return images
+
+
+def _as_image(array: object) -> Tensor:
+    image = torch.as_tensor(array).float() / 255
+    image = image[..., None].expand(-1, -1, 3) if image.ndim == 2 else image[..., :3]
+    return image.permute(2, 0, 1).contiguous()
+
+
+def _cut_photo(photo: Tensor, dice: Dice, size: int) -> Tensor:
+    side = int(min(photo.shape[1:]) * dice.number(0.4, 1.0))
+    top, left = dice.integer(0, photo.shape[1] - side + 1), dice.integer(0, photo.shape[2] - side + 1)
+    cut = photo[None, :, top : top + side, left : left + side]
+    cut = interpolate(cut, (size, size), mode="bilinear", align_corners=False, antialias=True)[0]
+    if dice.number(0, 1) < 0.5:
+        cut = cut.flip(2)
+    order = torch.randperm(3, generator=dice.generator) if dice.number(0, 1) < 0.3 else torch.arange(3)
+    return cut[order].clamp(0, 1)
