@@ -1,0 +1,161 @@
+"""Node and camera as processes, and this process as the robot that asks for points and receives tracks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from builtin_interfaces.msg import Time
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+
+from taptrv2_ros.demo.node_process import NodeProcess
+from taptrv2_ros.msg import PointTracks
+from taptrv2_ros.srv import AddPoints, ClearPoints, ListPoints, RemovePoints
+
+WAIT = 20.0
+SIZE = (48, 64)
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT) -> None:
+    """Fail with ``what`` if the condition does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds:g} s still waiting for {what}"
+        time.sleep(0.01)
+
+
+class Camera:
+    """camera_process.py, and orders to it."""
+
+    def __init__(self, topic: str, kind: str = "raw") -> None:
+        script = Path(__file__).with_name("camera_process.py")
+        self._process = subprocess.Popen(
+            [sys.executable, str(script), topic, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def order(self, count: int, start: int, period: float = 0.0, size: tuple[int, int] = SIZE, fault: str = "") -> None:
+        """Publish images; returns at once."""
+        assert self._process.stdin is not None
+        order = {"count": count, "start": start, "period": period, "size": size, "fault": fault}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+
+    def wait(self) -> None:
+        """Until the oldest order is carried out."""
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "done\n"
+
+    def publish(self, count: int, start: int, **order: Any) -> None:
+        """Publish images and wait until they are out."""
+        self.order(count, start, **order)
+        self.wait()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(WAIT)
+
+
+class Robot:
+    """Subscriber and service client, in this process."""
+
+    def __init__(self) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node("test_robot", context=self.context)
+        self.tracks: list[PointTracks] = []
+        self.refined: list[PointTracks] = []
+        self.node.create_subscription(PointTracks, "/taptr/tracks", self.tracks.append, 100)
+        self.node.create_subscription(PointTracks, "/taptr/refined_tracks", self.refined.append, 100)
+        kinds = (AddPoints, "add_points"), (RemovePoints, "remove_points"), (ClearPoints, "clear_points")
+        self._clients = {kind: self.node.create_client(kind, f"/taptr/{name}") for kind, name in kinds}
+        self._clients[ListPoints] = self.node.create_client(ListPoints, "/taptr/list_points")
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def wait_for_node(self, node: NodeProcess) -> None:
+        """Until its services answer and its tracks can be received."""
+
+        def ready() -> bool:
+            node.check()
+            services = all(client.service_is_ready() for client in self._clients.values())
+            return services and self.node.count_publishers("/taptr/tracks") > 0
+
+        wait_until(ready, "the node")
+
+    def wait_for_tracks(self, frame_id: str) -> PointTracks:
+        """The tracks of the image with that frame_id."""
+        wait_until(lambda: any(t.header.frame_id == frame_id for t in self.tracks), f"tracks of {frame_id}")
+        return next(t for t in self.tracks if t.header.frame_id == frame_id)
+
+    def add(self, xy: list[tuple[float, float]], stamp: tuple[int, int] = (0, 0)) -> AddPoints.Response:
+        x, y = array("f", [p[0] for p in xy]), array("f", [p[1] for p in xy])
+        return self.call(AddPoints, x=x, y=y, image_stamp=Time(sec=stamp[0], nanosec=stamp[1]))
+
+    def remove(self, ids: list[int]) -> RemovePoints.Response:
+        return self.call(RemovePoints, ids=array("Q", ids))
+
+    def clear(self) -> ClearPoints.Response:
+        return self.call(ClearPoints)
+
+    def list(self) -> ListPoints.Response:
+        return self.call(ListPoints)
+
+    def call(self, kind: Any, **fields: Any) -> Any:
+        """Call a service and wait for its answer."""
+        future = self._clients[kind].call_async(kind.Request(**fields))
+        wait_until(future.done, f"an answer of {kind.__name__}")
+        return future.result()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+class Setup:
+    """A node with a tiny network, a camera and a robot; closed in this order: camera, node, robot."""
+
+    def __init__(self, folder: Path, weights: Path, kind: str = "raw", **parameters: Any) -> None:
+        self.log = folder / "node.log"
+        values = {
+            "image_topic": "/test/image_raw",
+            "image_transport": kind,
+            "image_reliability": "reliable",
+            "image_queue": 100,
+            "weights": str(weights),
+            "device": "cpu",
+            **parameters,
+        }
+        self.node = NodeProcess(values, self.log, lambda _: None)
+        self.camera = Camera("/test/image_raw" + ("/compressed" if kind == "compressed" else ""), kind)
+        self.robot = Robot()
+
+    def __enter__(self) -> Setup:
+        self.robot.wait_for_node(self.node)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.camera.close()
+        self.node.stop()
+        self.robot.close()
+
+    def track(self, count: int, start: int, **order: Any) -> list[PointTracks]:
+        """Publish images one at a time, each when the tracks of the one before are there; returns all their tracks."""
+        found = []
+        for index in range(start, start + count):
+            self.camera.publish(1, index, **order)
+            found.append(self.robot.wait_for_tracks(f"camera_{index}"))
+        return found
