@@ -19,6 +19,7 @@ from taptrv2_core.cli import main
 from taptrv2_core.evaluation.adapter import RefinedTaptr, StreamingTaptr, evaluate_model
 from taptrv2_core.evaluation.baselines import LucasKanade, NeverMoves
 from taptrv2_core.evaluation.datasets import load_frames_folder
+from taptrv2_core.evaluation.generated import synthetic_dataset
 from taptrv2_core.evaluation.report import as_dict, breakdown_table, metrics_table
 from taptrv2_core.evaluation.runner import evaluate
 from taptrv2_core.evaluation.samples import Sample, make_sample
@@ -142,6 +143,23 @@ def test_tables_have_a_row_a_method_and_leave_out_empty_groups() -> None:
     assert as_dict(results)["never moves"]["groups"]["hidden"]["delta_avg"] is None
 
 
+def test_generated_clips_are_the_same_on_every_call_and_fit_their_tracks() -> None:
+    def clips() -> list[Sample]:
+        return list(synthetic_dataset(clips=2, frames=6, size=64, points=16).samples)
+
+    first, again = clips(), clips()
+    assert len(first) == 2
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a.video, b.video)
+        np.testing.assert_array_equal(a.gt_xy, b.gt_xy)
+        points = np.arange(16)
+        assert a.gt_visible[a.query_frame, points].all()
+        np.testing.assert_array_equal(a.query_xy, a.gt_xy[a.query_frame, points])
+        assert a.known[a.gt_visible].all()
+        assert a.scored.all()
+    assert (first[0].video != first[1].video).any()
+
+
 @pytest.fixture
 def davis(tmp_path: Path) -> Path:
     samples = {name: moving_sample(name) for name in ("goat", "judo")}
@@ -207,11 +225,14 @@ def test_command_says_what_is_wrong(
     assert captured.out == ""
 
 
-def test_installed_command_in_its_own_process(davis: Path) -> None:
-    command = [sys.executable, "-m", "taptrv2_core.cli"]
-    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
-    assert "evaluate" in shown.stdout
-    words = [*command, "evaluate", "davis", str(davis), "--model", "none"]
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "measure accuracy on videos with ground truth" in capsys.readouterr().out
+
+
+def test_command_in_its_own_process(davis: Path) -> None:
+    words = [sys.executable, "-m", "taptrv2_core.cli", "evaluate", "davis", str(davis), "--model", "none"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "OpenCV LK" in done.stdout
     assert "Traceback" not in done.stderr

@@ -18,6 +18,7 @@ from taptrv2_core.config import PUBLISHED
 from taptrv2_core.evaluation.adapter import RefinedTaptr, StreamingTaptr
 from taptrv2_core.evaluation.baselines import LucasKanade, NeverMoves
 from taptrv2_core.evaluation.datasets import TAPVID, Dataset, open_dataset
+from taptrv2_core.evaluation.generated import synthetic_dataset
 from taptrv2_core.evaluation.progress import progress_bar
 from taptrv2_core.evaluation.report import breakdown_table, metrics_table, write_csv, write_json
 from taptrv2_core.evaluation.runner import MethodResults, evaluate
@@ -82,8 +83,6 @@ def _dataset(args: argparse.Namespace) -> Dataset:
             raise CommandError("give either --synthetic or a dataset, not both")
         if args.query == "strided":
             raise CommandError("--query strided: generated clips come with queries of their own; leave it out")
-        from taptrv2_core.evaluation.generated import synthetic_dataset
-
         return synthetic_dataset(args.clips or 32, seed=args.seed)
     if args.dataset is None or args.path is None:
         raise CommandError("give --synthetic, or a dataset and its path: taptr evaluate davis FOLDER")
