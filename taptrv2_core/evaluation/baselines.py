@@ -28,8 +28,8 @@ class LucasKanade:
 
     A point is visible as long as tracking forward and back again returns to within ``max_return`` pixels of the start,
     inside the image. Once that fails it is called hidden for good: what LK follows from there on is as a rule the
-    occluder, which passes the check. (Calling it visible again when it passes lowers AJ, raises OA.) Its position is still
-    LK's, or the last one where LK reports none.
+    occluder, which passes the check. (Calling it visible again when it passes lowers AJ and raises OA.) Its position is
+    still LK's, or the last one where LK reports none.
     """
 
     name = "OpenCV LK"
