@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import pickle
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from tiny import tiny_model
 
 from taptrv2_core import Taptr, save_checkpoint
-from taptrv2_core.cli import main
+from taptrv2_core.cli import COMMANDS, main
 from taptrv2_core.evaluation.adapter import RefinedTaptr, StreamingTaptr, evaluate_model
 from taptrv2_core.evaluation.baselines import LucasKanade, NeverMoves
 from taptrv2_core.evaluation.datasets import load_frames_folder
@@ -223,6 +224,14 @@ def test_command_says_what_is_wrong(
     assert captured.err.startswith("taptr evaluate: ")
     assert message.replace("{}", str(davis)) in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_two_functions(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    assert f"taptr {command}" in capsys.readouterr().out
+    assert callable(importlib.import_module(COMMANDS[command].module).run)
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

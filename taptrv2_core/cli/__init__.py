@@ -35,6 +35,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "train": Command("taptrv2_core.cli.train", "train a network, from scratch or on from an earlier run"),
     "evaluate": Command("taptrv2_core.cli.evaluate", "measure accuracy on videos with ground truth, beside baselines"),
 }
 
