@@ -63,8 +63,8 @@ class Atlas:
         self.versions[slot] = version
 
     def sample(self, u: Tensor, v: Tensor, x: Tensor, y: Tensor, level: Tensor) -> Tensor:
-        """Colours, (3, F, P), at texel coordinates u, v (F, P; mirrored beyond the texture) of the tiles at x, y, at
-        mip levels (F, P) rounded to the nearest. Bilinear."""
+        """Colours, (3, F, H, W), at texel coordinates u, v (F, H, W; mirrored beyond the texture) of the tiles at x, y, at
+        mip levels rounded to the nearest. Bilinear."""
         # Mirrored copies make the pattern's period twice the texture, and need no seamless texture.
         shrink = torch.exp2(-level.round().clamp_(0, self.levels - 1))
         top = (1 - shrink) * (2 * self.size)
@@ -75,7 +75,8 @@ class Atlas:
         grid = torch.empty(1, *u.shape, 2, device=u.device)
         torch.sub(column * (2 / width), 1, out=grid[0, ..., 0])
         torch.sub(row * (2 / height), 1, out=grid[0, ..., 1])
-        return grid_sample(self.image, grid, align_corners=False, padding_mode="border")[0]
+        colours = grid_sample(self.image, grid.flatten(1, -3), align_corners=False, padding_mode="border")
+        return colours.view(3, *u.shape)
 
     def _mirror(self, u: Tensor) -> Tensor:
         period = 2.0 * self.size

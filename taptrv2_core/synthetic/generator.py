@@ -16,7 +16,7 @@ from .photometric import photograph
 from .points import choose, follow
 from .render import Frame, render
 from .rooms import build_rooms
-from .scene import Scene
+from .scene import Scene, image_boxes
 from .shapes import outlines
 from .trace import Tracer
 
@@ -77,10 +77,12 @@ class ClipGenerator:
 
     def _make(self, dice: Dice, build: Builder, speed: Tensor) -> tuple[Tensor, ...]:
         """Video, xy, visible, inside and query frame of the clips of one kind."""
-        exact = build(dice, self.config, self.atlas, speed).to(self.device, torch.float64)
+        scene = build(dice, self.config, self.atlas, speed)
+        boxes = image_boxes(scene, self.frame.half, self.config.height, self.config.width)
+        exact = scene.to(self.device, torch.float64)
         tracer = Tracer(exact.to(self.device, torch.float32), self.shapes)
         shape = (len(speed), self.config.frames)
-        video, seen = render(tracer, self.atlas, self.frame, self.config.antialias)
+        video, seen = render(tracer, self.atlas, self.frame, boxes, self.config.antialias)
         video, seen = video.unflatten(0, shape), seen.unflatten(0, shape)
         chosen = choose(self.config, tracer, self.frame, video, seen, self._source)
         xy, visible, inside = follow(self.config, exact, tracer, self.frame, chosen)

@@ -9,7 +9,7 @@ from torch.nn.functional import grid_sample
 from .config import ClipConfig
 from .render import Frame
 from .scene import CARD, Scene, project
-from .trace import Tracer, facing, locate
+from .trace import Tracer, card_side, facing, locate
 
 CANDIDATES = 4
 """Random pixels looked at in every frame, times the number of points."""
@@ -34,8 +34,8 @@ def choose(
     count = CANDIDATES * config.points if frames > 1 else 4 * CANDIDATES * config.points
     draw = torch.rand(clips * frames, count, 2, generator=source, device=video.device)
     xy = draw * size - 0.5
-    key, index = (x.unflatten(0, (clips, frames)) for x in tracer.nearest(frame.to_rays(xy)))
-    xy = xy.unflatten(0, (clips, frames))
+    key, index = (x.view(clips, frames, count) for x in tracer.nearest(frame.to_rays(xy)))
+    xy = xy.view(clips, frames, count, 2)
     pixel = (xy + 0.5).long().clamp_(min=0).minimum(size - 1)
     weight = _object_weight(index, len(tracer.scene.kinds))
     weight = weight * (0.1 + _contrast(video, xy)) * (1 + 0.7 * _edge(seen, pixel, index))
@@ -101,13 +101,12 @@ def follow(
     size = torch.tensor([frame.width, frame.height], dtype=d.dtype, device=d.device)
     track = torch.minimum(torch.maximum(frame.to_pixels(d), -REACH * size), (1 + REACH) * size)
     inside = ((track >= -0.5) & (track < size - 0.5)).all(-1) & (key > 0)
-    nearest = tracer.nearest(d.transpose(1, 2).float())[0]
+    nearest = tracer.nearest(d.transpose(1, 2).float()[:, :, None])[0][:, 0]
     visible = inside & (nearest <= key.float() * (1 + SAME_DEPTH))
     card = torch.tensor([kind == CARD for kind in exact.kinds], device=index.device)[everywhere]
-    side = 4 + (torch.gather(exact.back[:, :, 2, 3], 1, everywhere) > 0).long()
-    visible &= ~card | (side == face.repeat_interleave(frames, 0))  # the other side of a card is another surface
-    shape = (clips, frames)
-    return track.float().unflatten(0, shape), visible.unflatten(0, shape), inside.unflatten(0, shape)
+    other_side = card_side(exact, everywhere) != face.repeat_interleave(frames, 0)
+    visible &= ~(card & other_side)  # the back of a card is another surface
+    return tuple(t.view(clips, frames, *t.shape[1:]) for t in (track.float(), visible, inside))
 
 
 def _anchor(
@@ -118,7 +117,7 @@ def _anchor(
     at = (torch.arange(clips, device=query.device)[:, None] * frames + query).flatten()
     scene = Scene(exact.kinds, *(t[at] for t in exact.tensors()))
     d = frame.to_rays(xy.double().reshape(-1, 1, 2))
-    flat = index.reshape(-1, 1)
-    p, q, r, _ = locate(scene, d, key.double().reshape(-1, 1), flat)
+    flat = index.reshape(-1, 1, 1)
+    p, q, r, _ = locate(scene, d, key.double().reshape(-1, 1, 1), flat)
     face = facing(scene, flat, p, q, r)
-    return torch.cat((p, q, r), 1).unflatten(0, (clips, points)), face.reshape(clips, points)
+    return torch.cat((p, q, r), -1).view(clips, points, 3), face.view(clips, points)

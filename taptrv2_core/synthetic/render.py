@@ -23,7 +23,7 @@ class Frame:
         x = (torch.arange(width, device=device) - (width - 1) / 2) / self.half
         y = (torch.arange(height, device=device) - (height - 1) / 2) / self.half
         y, x = torch.meshgrid(y, x, indexing="ij")
-        self.d = torch.stack((x.flatten(), y.flatten(), torch.ones_like(x).flatten()))[None]
+        self.d = torch.stack((x, y, torch.ones_like(x)))[None]
 
     def to_pixels(self, d: Tensor) -> Tensor:
         """(..., >= 2) to pixels (..., 2)."""
@@ -31,54 +31,60 @@ class Frame:
         return d[..., :2] * self.half + centre
 
     def to_rays(self, xy: Tensor) -> Tensor:
-        """Pixels (F, P, 2) to d (F, 3, P)."""
+        """Pixels (F, P, 2) to d (F, 3, 1, P)."""
         x = (xy[..., 0] - (self.width - 1) / 2) / self.half
         y = (xy[..., 1] - (self.height - 1) / 2) / self.half
-        return torch.stack((x, y, torch.ones_like(x)), 1)
+        return torch.stack((x, y, torch.ones_like(x)), 1)[:, :, None]
 
 
-def render(tracer: Tracer, atlas: Atlas, frame: Frame, antialias: bool) -> tuple[Tensor, Tensor]:
-    """Images (F, 3, H, W) without photometric effects, and the object in each pixel's centre, (F, H, W) int64."""
-    count = tracer.scene.pose.shape[0]
-    pixels = frame.height * frame.width
-    step = max(CHUNK[frame.d.device.type if frame.d.device.type in CHUNK else "cuda"] // pixels, 1)
+def render(tracer: Tracer, atlas: Atlas, frame: Frame, boxes: Tensor, antialias: bool) -> tuple[Tensor, Tensor]:
+    """Images (F, 3, H, W) without photometric effects, and the object in each pixel's centre, (F, H, W) int64.
+
+    `boxes` are `scene.image_boxes`, on the CPU.
+    """
+    count = len(boxes)
+    step = max(CHUNK["cpu" if frame.d.device.type == "cpu" else "cuda"] // (frame.height * frame.width), 1)
     video = frame.d.new_empty(count, 3, frame.height, frame.width)
     seen = torch.empty(count, frame.height, frame.width, dtype=torch.int64, device=frame.d.device)
     for start in range(0, count, step):
         stop = min(start + step, count)
+        part = boxes[start:stop]
+        bounds = torch.stack((part.amin(0), part.amax(0)), -1)  # the smallest top, the largest bottom, ...
+        limits = [(b[0][0], b[1][1], b[2][0], b[3][1]) for b in bounds.tolist()]
         scene = tracer.scene.frames(start, stop)
-        key, index = tracer.nearest(frame.d, start, stop)
+        key, index = tracer.nearest(frame.d, start, stop, limits)
         face, colour = shade(scene, atlas, frame.d, key, index)
-        image = colour.transpose(0, 1).unflatten(-1, (frame.height, frame.width))
-        index = index.unflatten(-1, (frame.height, frame.width))
+        image = colour.transpose(0, 1)
         if antialias:
-            label = index * FACES + face.unflatten(-1, (frame.height, frame.width))
-            image = _soften(tracer, atlas, frame, image.contiguous(), label, start, stop)
+            image = image.contiguous()
+            _soften(tracer, atlas, frame, image, index * FACES + face, start, stop)
         video[start:stop], seen[start:stop] = image, index
     return video, seen
 
 
 def shade(scene: Scene, atlas: Atlas, d: Tensor, key: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Face (F, P) and colour (3, F, P) of what `Tracer.nearest` found."""
+    """Face (F, H, W) and colour (3, F, H, W) of what `Tracer.nearest` found."""
     p, q, r, depth = locate(scene, d, key, index)
     face = facing(scene, index, p, q, r)
     skin = scene.skin.transpose(1, 2).contiguous()  # (F, 8, K * 6)
-    at = index * FACES + face
-    x, y, su, sv, ou, ov, level, gain = (torch.gather(skin[:, i], 1, at) for i in range(8))
+    at = (index * FACES + face).flatten(1)
+    x, y, su, sv, ou, ov, level, gain = (torch.gather(skin[:, i], 1, at).view(p.shape) for i in range(8))
     if scene.layered:
         u, v = p, q
     else:
         first, last = (face < 2).to(p.dtype), (face > 3).to(p.dtype)
         u, v = p + (q - p) * first, r + (q - r) * last
         light = scene.light.transpose(1, 2).contiguous()
-        lx, ly, lz = (torch.gather(light[:, i], 1, index) for i in range(3))
+        lx, ly, lz = (torch.gather(light[:, i], 1, index.flatten(1)).view(p.shape) for i in range(3))
         gain = gain + (lx * p + ly * q + lz * r).clamp_(min=0)
     level = level - 1.5 * torch.log2(depth.clamp(min=1e-6))
     return face, atlas.sample(u * su + ou, v * sv + ov, x, y, level) * gain
 
 
-def _soften(tracer: Tracer, atlas: Atlas, frame: Frame, image: Tensor, label: Tensor, start: int, stop: int) -> Tensor:
-    """Average several rays in pixels beside an edge between faces: exact edges at sub-pixel places."""
+def _soften(
+    tracer: Tracer, atlas: Atlas, frame: Frame, image: Tensor, label: Tensor, start: int, stop: int
+) -> None:
+    """Average several rays in the pixels of `image` beside an edge between faces: exact edges at sub-pixel places."""
     edge = torch.zeros_like(label, dtype=torch.bool)
     across, along = label[:, :, 1:] != label[:, :, :-1], label[:, 1:] != label[:, :-1]
     edge[:, :, 1:] |= across
@@ -89,17 +95,14 @@ def _soften(tracer: Tracer, atlas: Atlas, frame: Frame, image: Tensor, label: Te
     counts = flat.sum(1)
     most = int(counts.max())
     if most == 0:
-        return image
+        return
     where = flat.nonzero()
     rank = torch.arange(len(where), device=where.device) - (counts.cumsum(0) - counts)[where[:, 0]]
     pixel = torch.zeros(len(flat), most, dtype=torch.int64, device=where.device)
     pixel[where[:, 0], rank] = where[:, 1]  # frames with fewer edges repeat pixel 0, which is not written below
     shift = torch.tensor(SUBPIXELS, device=where.device).T / frame.half
-    d = frame.d[0][:, pixel].transpose(0, 1)[:, :, None].repeat(1, 1, len(SUBPIXELS), 1)
+    d = frame.d[0].flatten(1)[:, pixel].transpose(0, 1)[:, :, None].repeat(1, 1, len(SUBPIXELS), 1)
     d[:, :2] += shift[None, :, :, None]
-    d = d.flatten(2)
     key, index = tracer.nearest(d, start, stop)
-    colour = shade(tracer.scene.frames(start, stop), atlas, d, key, index)[1]
-    colour = colour.unflatten(-1, (len(SUBPIXELS), most)).mean(2)
+    colour = shade(tracer.scene.frames(start, stop), atlas, d, key, index)[1].mean(2)
     image.flatten(2)[where[:, 0], :, where[:, 1]] = colour[:, where[:, 0], rank].T
-    return image

@@ -25,7 +25,8 @@ class Scene:
     """F = B * T frames of B clips, K objects in each; float64 on the CPU when built."""
 
     kinds: tuple[int, ...]
-    """(K,) what the objects are; the same in all clips of the batch."""
+    """(K,) what the objects are, in this order; the same in all clips of the batch. In 3D the last card is the cloth: the
+    only one with waves."""
     pose: Tensor
     """(F, K, 3, 4): q to X. Of a layer the columns are p, q, (unused), 1."""
     back: Tensor
@@ -47,6 +48,11 @@ class Scene:
     def layered(self) -> bool:
         """Whether this is a layered 2D scene."""
         return self.kinds[0] == LAYER
+
+    @property
+    def cloth(self) -> int:
+        """The card that waves, -1 if there is none."""
+        return len(self.kinds) - 1 if self.kinds[-1] == CARD else -1
 
     def tensors(self) -> list[Tensor]:
         """The tensors, all (F, ...), in the order of the fields."""
@@ -102,3 +108,24 @@ def unbend(bend: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         dp, dq = waves(bend, p, q)
         p, q = u - dp, v - dq
     return p, q
+
+
+def image_boxes(scene: Scene, half: float, height: int, width: int) -> Tensor:
+    """(F, K, 4) int64: rows and columns (top, bottom, left, right; the last excluded) beyond which an object cannot be
+    seen in the frame. For scenes on the CPU: the bounds become Python's."""
+    reach = 1 + scene.bend[..., :2].abs().sum(2)  # (F, K, 2)
+    frames, count = scene.pose.shape[:2]
+    corners = torch.tensor([[a, b, c] for a in (-1.0, 1) for b in (-1.0, 1) for c in (-1.0, 1)], dtype=scene.pose.dtype)
+    corners = corners.expand(frames, count, 8, 3)
+    if scene.layered:
+        corners = corners * torch.nn.functional.pad(reach, (0, 1))[:, :, None]
+    x = corners @ scene.pose[..., :3].transpose(-1, -2) + scene.pose[:, :, None, :, 3]
+    near = (x[..., 2] < 1e-3).any(-1)
+    d = x[..., :2] / x[..., 2:].clamp(min=1e-3) * half
+    low = (d.amin(2) + torch.tensor([(width - 1) / 2, (height - 1) / 2])).floor() - 1
+    high = (d.amax(2) + torch.tensor([(width - 1) / 2, (height - 1) / 2])).ceil() + 2
+    box = torch.stack((low[..., 1], high[..., 1], low[..., 0], high[..., 0]), -1)
+    whole = torch.tensor([0, height, 0, width], dtype=box.dtype)
+    size = torch.tensor([height, height, width, width], dtype=box.dtype)
+    box = torch.minimum(box.clamp(min=0), size)
+    return torch.where(near[..., None], whole, box).long()

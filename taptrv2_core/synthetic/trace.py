@@ -8,6 +8,7 @@ from torch.nn.functional import grid_sample
 
 from .scene import BALL, BOX, CARD, LAYER, ROOM, Scene
 
+Boxes = list[tuple[int, int, int, int]]
 NEVER = 1e9
 WAVE_STEPS = 6
 
@@ -22,122 +23,158 @@ class Tracer:
     def __init__(self, scene: Scene, shapes: Tensor) -> None:
         self.scene = scene
         self.shapes = shapes
-        self.wavy = (scene.bend[..., 0] != 0).any(2).any(0).tolist()
+        self.wavy = [kind == LAYER or k == scene.cloth for k, kind in enumerate(scene.kinds)]
         self.forms = [_forms(kind, scene.back[:, k]) for k, kind in enumerate(scene.kinds)]
 
-    def nearest(self, d: Tensor, start: int = 0, stop: int | None = None) -> tuple[Tensor, Tensor]:
-        """Key and index, each (F, P), of what is seen at d (F or 1, 3, P) in the frames start..stop."""
+    def nearest(
+        self, d: Tensor, start: int = 0, stop: int | None = None, boxes: Boxes | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What is seen at d in the frames start..stop.
+
+        Args:
+            d: (F or 1, 3, H, W), any grid or list of places.
+            boxes: for every object the part (top, bottom, left, right) of the grid outside of which it cannot be.
+
+        Returns: key and index, each (F, H, W).
+        """
         scene = self.scene
         frames = slice(start, stop)
         count = scene.pose[frames].shape[0]
-        best = d.new_zeros(count, d.shape[2])
-        index = torch.zeros(count, d.shape[2], dtype=torch.int64, device=d.device)
+        best = d.new_zeros(count, *d.shape[2:])
+        index = torch.zeros(best.shape, dtype=torch.int64, device=d.device)
         for k, kind in enumerate(scene.kinds):
             form = self.forms[k][frames]
             if kind == ROOM:
-                best = _apply(form, d).amax(1)
+                for row in range(form.shape[1]):
+                    torch.maximum(best, _linear(form[:, row], d), out=best)
                 continue
             if kind == LAYER and k == 0:
-                best = scene.order[frames, :1].expand_as(best).clone()
+                best += scene.order[frames, 0, None, None]
                 continue
-            key = self._key(kind, k, form, d, frames)
-            better = key > best
-            index.masked_fill_(better, k)
-            best = torch.maximum(best, key)
+            top, bottom, left, right = boxes[k] if boxes else (0, d.shape[2], 0, d.shape[3])
+            if top >= bottom or left >= right:
+                continue
+            key = self._key(kind, k, form, d[:, :, top:bottom, left:right], frames)
+            part = best[:, top:bottom, left:right]
+            index[:, top:bottom, left:right].masked_fill_(key > part, k)
+            torch.maximum(part, key, out=part)
         return best, index
 
     def _key(self, kind: int, k: int, form: Tensor, d: Tensor, frames: slice) -> Tensor:
         if kind == BOX:
-            rows = _apply(form, d)
-            front, exit_ = rows[:, :3].amin(1), rows[:, 3:].amax(1).clamp_(min=0)
-            return front * (front > exit_)
+            return _box_key(form, d)
         if kind == BALL:
             b = _linear(form[:, 0], d)
-            disc = _linear(form[:, 1], d) * d[:, 0] + _linear(form[:, 2], d) * d[:, 1] + _linear(form[:, 3], d)
-            return (b + disc.clamp(min=0).sqrt()) * ((disc > 0) & (b > 0))
+            disc = _linear(form[:, 1], d).mul_(d[:, 0])
+            disc += _linear(form[:, 2], d).mul_(d[:, 1])
+            disc += form[:, 3, 2, None, None]
+            hit = disc > 0
+            key = disc.clamp_(min=0).sqrt_().add_(b)
+            return key.masked_fill_(~hit.logical_and_(b > 0), 0)
         if kind == LAYER:
-            rows = _apply(form, d)
-            w = rows[:, 2]
-            p, q = rows[:, 0] / w, rows[:, 1] / w
+            w = _linear(form[:, 2], d)
+            p, q = _linear(form[:, 0], d).div_(w), _linear(form[:, 1], d).div_(w)
             dp, dq = _waves(self.scene.bend[frames, k], p, q)
-            hit = self._cut(self.scene.shape[frames, k], p + dp, q + dq) & (w > 0)
-            return self.scene.order[frames, k, None] * hit
+            hit = self._cut(self.scene.shape[frames, k], p.add_(dp), q.add_(dq)).logical_and_(w > 0)
+            return hit * self.scene.order[frames, k, None, None]
         return self._card(k, form, d, frames)
 
     def _card(self, k: int, form: Tensor, d: Tensor, frames: slice) -> Tensor:
-        rows = _apply(form, d)
-        bend, origin = self.scene.bend[frames, k], self.scene.back[frames, k, :, 3]
-        slope = torch.where(rows[:, 2].abs() < 1e-6, 1e-6, rows[:, 2])
-        z = -origin[:, 2:] / slope
-        p, q = z * rows[:, 0] + origin[:, :1], z * rows[:, 1] + origin[:, 1:2]
+        origin = self.scene.back[frames, k, :, 3, None, None]
+        slope = _linear(form[:, 2], d)
+        slope.masked_fill_(slope.abs() < 1e-6, 1e-6)
+        along, down = _linear(form[:, 0], d), _linear(form[:, 1], d)
+        z = -origin[:, 2] / slope
+        p, q = along * z + origin[:, 0], down * z + origin[:, 1]
         if self.wavy[k]:
             for _ in range(WAVE_STEPS):
-                z = (_waves(bend, p, q)[0] - origin[:, 2:]) / slope
-                p, q = z * rows[:, 0] + origin[:, :1], z * rows[:, 1] + origin[:, 1:2]
-        hit = self._cut(self.scene.shape[frames, k], p, q) & (z > 1e-3)
-        return torch.nan_to_num(hit / z, 0.0, 0.0, 0.0)
+                z = (_waves(self.scene.bend[frames, k], p, q)[0] - origin[:, 2]) / slope
+                p, q = along * z + origin[:, 0], down * z + origin[:, 1]
+        hit = self._cut(self.scene.shape[frames, k], p, q).logical_and_(z > 1e-3)
+        return z.reciprocal_().masked_fill_(hit.logical_not_(), 0)
 
     def _cut(self, shape: Tensor, p: Tensor, q: Tensor) -> Tensor:
-        square = torch.maximum(p.abs(), q.abs()) < 1
+        """Whether places of a card are part of it: within the square, and within the outline if there is one."""
+        hit = torch.maximum(p.abs(), q.abs()) < 1
         count, side = self.shapes.shape[0], self.shapes.shape[-1]
         edge = 1 - 1 / side
-        x = p.clamp(-edge, edge)
-        y = (q.clamp(-edge, edge) + (1 - count + 2 * shape.clamp(min=0))[:, None]) / count
+        grid = torch.empty(*p.shape, 2, device=p.device, dtype=p.dtype)
+        torch.clamp(p, -edge, edge, out=grid[..., 0])
+        grid[..., 1] = q.clamp(-edge, edge).add_((1 - count + 2 * shape.clamp(min=0))[:, None, None]).div_(count)
         atlas = self.shapes.reshape(1, 1, count * side, side)
-        level = grid_sample(atlas, torch.stack((x, y), -1)[None], align_corners=False, padding_mode="border")
-        return square & ((level[0, 0] > 0) | (shape < 0)[:, None])
+        level = grid_sample(atlas, grid.flatten(0, 1)[None], align_corners=False, padding_mode="border")
+        return hit.logical_and_((level.view(p.shape) > 0).logical_or_((shape < 0)[:, None, None]))
 
 
 def locate(scene: Scene, d: Tensor, key: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The place on the object seen: (p, q, r) and the depth 1 / z (a layer's w), each (F, P). d is (F or 1, 3, P)."""
+    """The place on the object seen, (p, q, r), and 1 / depth (a layer's w). d (F or 1, 3, H, W), the others (F, H, W)."""
+    shape, flat = index.shape, index.flatten(1)
     rows = scene.back.flatten(2).transpose(1, 2).contiguous()  # (F, 12, K)
 
-    def row(i: int) -> tuple[Tensor, Tensor]:
-        parts = [torch.gather(rows[:, 4 * i + j], 1, index) for j in range(4)]
-        return parts[0] * d[:, 0] + parts[1] * d[:, 1] + parts[2], parts[3]
+    def part(table: Tensor, i: int) -> Tensor:
+        return torch.gather(table[:, i], 1, flat).view(shape)
 
-    (a, a0), (b, b0), (c, c0) = row(0), row(1), row(2)
+    def row(i: int) -> Tensor:
+        return torch.addcmul(part(rows, 4 * i).mul_(d[:, 0]), part(rows, 4 * i + 1), d[:, 1]).add_(part(rows, 4 * i + 2))
+
+    a, b, c = row(0), row(1), row(2)
     if not scene.layered:
         z = 1 / key.clamp(min=1e-6)
-        return z * a + a0, z * b + b0, z * c + c0, key
+        p, q, r = (torch.addcmul(part(rows, 4 * i + 3), v, z) for i, v in enumerate((a, b, c)))
+        return p, q, r, key
     p, q = a / c, b / c
     bend = scene.bend.flatten(2).transpose(1, 2).contiguous()
     dp, dq = torch.zeros_like(p), torch.zeros_like(q)
     for j in range(scene.bend.shape[2]):
-        a1, a2, k1, k2, phase = (torch.gather(bend[:, 5 * j + i], 1, index) for i in range(5))
-        s = torch.sin(k1 * p + k2 * q + phase)
-        dp, dq = dp + a1 * s, dq + a2 * s
-    return p + dp, q + dq, torch.zeros_like(p), c
+        s = torch.addcmul(part(bend, 5 * j + 2).mul_(p), part(bend, 5 * j + 3), q).add_(part(bend, 5 * j + 4)).sin_()
+        dp.addcmul_(part(bend, 5 * j), s)
+        dq.addcmul_(part(bend, 5 * j + 1), s)
+    return dp.add_(p), dq.add_(q), torch.zeros_like(p), c
 
 
 def facing(scene: Scene, index: Tensor, p: Tensor, q: Tensor, r: Tensor) -> Tensor:
-    """Which face of the object the place is on, (F, P) int64: 2 * axis + (positive side); cards 4 or 5, layers 4."""
+    """Which face of the object the place is on, all (F, H, W): 2 * axis + (positive side); cards 4 or 5, layers 4."""
     if scene.layered:
         return torch.full_like(index, 4)
-    flat = torch.tensor([kind == CARD for kind in scene.kinds], device=index.device)
-    side = 4 + (scene.back[:, :, 2, 3] > 0).long()  # the camera's side of a card's plane
+    first_card = next((k for k, kind in enumerate(scene.kinds) if kind == CARD), len(scene.kinds))
     x, y, z = p.abs(), q.abs(), r.abs()
-    solid = torch.where(y > x, 2 + (q > 0).long(), (p > 0).long())
-    solid = torch.where(z > torch.maximum(x, y), 4 + (r > 0).long(), solid)
-    return torch.where(flat[index], torch.gather(side, 1, index), solid)
+    face = (p > 0).long()
+    face = torch.where(y > x, 2 + (q > 0).long(), face)
+    face = torch.where(z > torch.maximum(x, y), 4 + (r > 0).long(), face)
+    side = card_side(scene, index.flatten(1)).view(index.shape)
+    return torch.where(index >= first_card, side, face)
 
 
-def _apply(form: Tensor, d: Tensor) -> Tensor:
-    """(F, R, 3) linear forms at d (F or 1, 3, P): (F, R, P)."""
-    return form[..., :1] * d[:, None, 0] + form[..., 1:2] * d[:, None, 1] + form[..., 2:3]
+def card_side(scene: Scene, index: Tensor) -> Tensor:
+    """The face of a card's plane (4 or 5) that the camera is before, (F, P)."""
+    return torch.gather(4 + (scene.back[:, :, 2, 3] > 0).long(), 1, index)
 
 
 def _linear(form: Tensor, d: Tensor) -> Tensor:
-    return form[:, :1] * d[:, 0] + form[:, 1:2] * d[:, 1] + form[:, 2:3]
+    """A linear form of each frame, (F, 3), at d (F or 1, 3, H, W): (F, H, W)."""
+    form = form[:, :, None, None]
+    out = form[:, 0] * d[:, 0]
+    return torch.addcmul(out, form[:, 1], d[:, 1], out=out).add_(form[:, 2])
+
+
+def _box_key(form: Tensor, d: Tensor) -> Tensor:
+    front = _linear(form[:, 0], d)
+    for row in (1, 2):
+        torch.minimum(front, _linear(form[:, row], d), out=front)
+    leave = _linear(form[:, 3], d).clamp_(min=0)
+    for row in range(4, form.shape[1]):
+        torch.maximum(leave, _linear(form[:, row], d), out=leave)
+    return front.masked_fill_(front <= leave, 0)
 
 
 def _waves(bend: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Waves of one object: bend (F, J, 5), p and q (F, P)."""
+    """Waves of one object: bend (F, J, 5), p and q (F, H, W)."""
     dp, dq = torch.zeros_like(p), torch.zeros_like(q)
     for j in range(bend.shape[1]):
-        a1, a2, k1, k2, phase = (bend[:, j, i, None] for i in range(5))
-        s = torch.sin(k1 * p + k2 * q + phase)
-        dp, dq = dp + a1 * s, dq + a2 * s
+        a1, a2, k1, k2, phase = (bend[:, j, i, None, None] for i in range(5))
+        s = torch.addcmul(k1 * p, k2, q).add_(phase).sin_()
+        dp.addcmul_(a1, s)
+        dq.addcmul_(a2, s)
     return dp, dq
 
 
