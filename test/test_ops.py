@@ -207,7 +207,7 @@ WRONG: dict[str, tuple[str, dict[int, Any], str]] = {
         {0: torch.zeros(2, 16, 2, 4, dtype=torch.int32)},
         r"value must be f",
     ),
-    "wide": ("multi_scale_deformable_attention", {0: torch.zeros(2, 16, 2, 300)}, r"1 to 256 channels, got 300"),
+    "wide": ("multi_scale_deformable_attention", {0: torch.zeros(2, 16, 2, 300)}, r"1 to 128 channels, got 300"),
     "reference": (
         "multi_scale_deformable_attention_from_offsets",
         {2: torch.zeros(3, 3, 2)},

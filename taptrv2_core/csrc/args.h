@@ -10,7 +10,7 @@ namespace taptrv2 {
 
 constexpr int kMaxLevels = 8;
 constexpr int kMaxSamples = 64;    // L * P
-constexpr int kMaxChannels = 256;  // D
+constexpr int kMaxChannels = 128;  // D
 
 // Storage of values, keys and queries. Sums, positions, softmaxes and gradients are float (double for f64).
 enum class Storage { f32, f64, bf16, f16 };
@@ -53,6 +53,7 @@ struct KeyAware : Problem {
   const void* key_value;  // (R, S, M, 2, D)
   const int64_t* slots;   // (F)
   int64_t ring;           // R
+  double scale;           // 1 / sqrt(D), of the logits
   void* output;           // storage type
   void* logits;           // type of sums; an input of the backward pass
 

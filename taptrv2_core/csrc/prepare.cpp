@@ -1,5 +1,6 @@
 #include "prepare.h"
 
+#include <cmath>
 #include <limits>
 
 namespace taptrv2 {
@@ -160,6 +161,7 @@ KeyAwareInputs prepare_key_aware(const at::Tensor& query, const at::Tensor& key_
   p.batches = query.size(0);
   p.queries = query.size(1);
   p.ring = key_value.size(0);
+  p.scale = 1.0 / std::sqrt(double(p.channels));
   check_sizes(op, reference.has_value() ? "offsets" : "locations", offsets,
               {p.batches, p.queries, p.heads, p.levels, p.points, 2}, "(F, N, M, L, P, 2)");
   check_sizes(op, "slots", slots, {p.batches}, "(F,)");

@@ -117,7 +117,7 @@ inline void key_aware_backward_item(const KeyAware& p, const LevelTable<Sum<T>>&
   using R = Row<T, W, COUNT>;
   const int n = R::size(p.channels);
   const int64_t grad_stride = int64_t(p.heads) * 2 * p.channels;
-  const A scale = A(1) / A(__builtin_sqrt(double(p.channels)));
+  const A scale = A(p.scale);
   Samples<A> s;
   A weights[kMaxSamples], grad_logits[kMaxSamples], x[kMaxSamples] = {}, y[kMaxSamples] = {};
   place<T>(p, table, frame, query, item, s);

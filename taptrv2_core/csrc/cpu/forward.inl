@@ -94,7 +94,7 @@ void key_aware_forward(const KeyAware& p, int64_t first_row, int64_t last_row) {
   using R = Row<T, W, COUNT>;
   const LevelTable<A> table(p);
   const int n = R::size(p.channels);
-  const A scale = A(1) / A(__builtin_sqrt(double(p.channels)));
+  const A scale = A(p.scale);
   for (int64_t row = first_row; row < last_row; ++row) {
     const int64_t frame = row / p.queries, query = row % p.queries;
     const T* slot = static_cast<const T*>(p.key_value) + p.slots[frame] * p.batch_stride;
