@@ -4,11 +4,11 @@
 #   tools/run.sh taptr bench
 # ROS discovery stays on this machine unless ROS_AUTOMATIC_DISCOVERY_RANGE (or, before Jazzy, ROS_LOCALHOST_ONLY) says otherwise.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-[[ -e $install/local_setup.bash ]] || fail "nothing is built yet: run 'make build' first"
+setup=$install/taptrv2_ros/share/taptrv2_ros/package.bash # no Python in it, and at home in folders with spaces
+[[ -e $setup ]] || fail "nothing is built yet: run 'make build' first"
 [[ $# -gt 0 ]] || fail "which command? For example: tools/run.sh python -m taptrv2_ros.demo"
 [[ $ros != embedded ]] || source "$root/tools/embedded_ros.sh"
-export COLCON_PYTHON_EXECUTABLE=$python
-source "$install/local_setup.bash"
+source "$setup"
 export PATH=$install/taptrv2_ros/lib/taptrv2_ros:$venv/bin:$PATH
 export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
 [[ $ros != humble ]] || export ROS_LOCALHOST_ONLY=${ROS_LOCALHOST_ONLY:-1}
