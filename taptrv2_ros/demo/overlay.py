@@ -71,7 +71,7 @@ class Overlay:
             cv2.circle(canvas, centre, radius + (1 << _SHIFT), (0, 0, 0), -1, cv2.LINE_AA, _SHIFT)
             cv2.circle(canvas, centre, radius, colour(point), -1, cv2.LINE_AA, _SHIFT)
         else:
-            cv2.circle(canvas, centre, radius, colour(point), max(1, round(unit)), cv2.LINE_AA, _SHIFT)
+            cv2.circle(canvas, centre, radius, colour(point), max(1, round(1.5 * unit)), cv2.LINE_AA, _SHIFT)
 
 
 def _at(place: tuple[float, float, bool], scale: int) -> tuple[int, int]:
@@ -82,7 +82,9 @@ def _at(place: tuple[float, float, bool], scale: int) -> tuple[int, int]:
 
 
 def _write(canvas: Rgb, caption: str, unit: float) -> None:
-    size, thick = 0.45 * unit, max(1, round(unit))
-    place = (round(8 * unit), canvas.shape[0] - round(9 * unit))
-    for shade, width in (((0, 0, 0), thick + 2), ((255, 255, 255), thick)):
-        cv2.putText(canvas, caption, place, cv2.FONT_HERSHEY_SIMPLEX, size, shade, width, cv2.LINE_AA)
+    """White on a darkened strip along the lower edge."""
+    strip = canvas[-round(22 * unit) :]
+    strip[:] = strip // 3
+    place = (round(8 * unit), canvas.shape[0] - round(7 * unit))
+    white = (255, 255, 255)
+    cv2.putText(canvas, caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42 * unit, white, max(1, round(unit)), cv2.LINE_AA)

@@ -72,7 +72,7 @@ def _errors(axis: Any, table: Table, scores: list[Score]) -> None:
     axis.set_yscale("symlog", linthresh=1)
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.25)
-    axis.legend(loc="upper left", frameon=False, ncols=len(scores))
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, ncols=len(scores), borderaxespad=0)
 
 
 def _median(error: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from taptrv2_core.tracker import NEW_VISIBILITY
 from taptrv2_ros.messages import nanoseconds
 from taptrv2_ros.msg import PointTracks
 
@@ -56,8 +57,8 @@ def from_message(message: PointTracks) -> Points:
 
 def new_points(ids: list[int], xy: NDArray[np.float32]) -> Points:
     """Points in the image they were just picked in."""
-    ones = np.ones(len(ids), np.float32)
-    return Points(np.array(ids, dtype=np.int64), xy, ones, ones > 0)
+    visibility = np.full(len(ids), NEW_VISIBILITY, np.float32)
+    return Points(np.array(ids, dtype=np.int64), xy, visibility, visibility > 0.5)
 
 
 class Recorder:

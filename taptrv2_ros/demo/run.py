@@ -6,7 +6,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -105,13 +105,13 @@ def _prepare(options: Options) -> tuple[Source, Truth | None, Path]:
         return source, None, folder
     if options.topic is not None:
         raise InputError("--topic chooses a topic of a bag; give the bag as INPUT")
-    from taptrv2_ros.demo.clip import make_clip  # the generator is needed for nothing else
+    from taptrv2_ros.demo.clip import CLIP, make_clip  # the generator is needed for nothing else
 
     folder = options.out / "generated"
     _make(folder)
-    _say("Clip", "a generated clip, every point's true way known")
-    bag, truth = make_clip(folder)
-    return open_source(bag), truth.until(options.frames or len(truth.xy)), folder
+    _say("Clip", "a generated one, for which every point's true way is known")
+    bag, truth = make_clip(folder, replace(CLIP, points=options.points))
+    return replace(open_source(bag), name="generated"), truth.until(options.frames or len(truth.xy)), folder
 
 
 def _make(folder: Path) -> None:
@@ -238,7 +238,7 @@ def _report(outputs: Outputs, warnings: list[str]) -> None:
     _say("Plot", str(outputs.folder / "tracks.png"))
     _say("Table", str(outputs.folder / "tracks.csv"))
     for warning in dict.fromkeys(warnings):
-        _note(f"Remember: {warning}")
+        _note(f"Note: {warning}")
 
 
 def _say(what: str, text: str) -> None:
