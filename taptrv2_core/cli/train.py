@@ -81,7 +81,7 @@ def _options(args: argparse.Namespace, workers: Workers, began: float) -> TrainO
     if name is None:
         name = "published" if args.config == "published" else ("gpu" if workers.device.type == "cuda" else "cpu")
     return TrainOptions(
-        stages=load_stages(name), out=args.out, config=args.config, minutes=args.max_minutes, began=began,
+        stages=load_stages(name), out=args.out, config=CONFIGS[args.config], minutes=args.max_minutes, began=began,
         resume=args.resume, init=args.init, seed=args.seed, bf16=args.precision == "bf16",
         save_minutes=args.save_minutes, measure_minutes=args.measure_minutes,
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Training: curriculum, losses, the sliding window unrolled over clips, checkpoints. See docs/training.md."""

@@ -1,0 +1,55 @@
+"""One training step's forward pass: clips in, loss out; the module that DistributedDataParallel wraps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from taptrv2_core.model import Taptr
+from taptrv2_core.training.contrast import contrastive_loss
+from taptrv2_core.training.losses import LossWeights, Truth, start_positions, track_loss
+from taptrv2_core.training.stages import Stage
+from taptrv2_core.training.unroll import commit_ends, encode_clips, unroll
+
+
+class TrainingStep(nn.Module):
+    """The network with its losses."""
+
+    def __init__(self, model: Taptr, weights: LossWeights | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = weights or LossWeights()
+
+    def forward(self, video: Tensor, truth: Truth, stage: Stage, bf16: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and its parts. Random choices (provisional windows, negatives) come from torch's generator."""
+        with torch.autocast(video.device.type, torch.bfloat16, enabled=bf16):
+            encoded = encode_clips(self.model, video)
+            loss, parts = video.new_zeros(()), {}
+            if stage.contrast > 0:
+                contrast = contrastive_loss(self.model, encoded, truth)
+                loss, parts["contrast"] = loss + stage.contrast * contrast, contrast.detach()
+            if stage.tracking > 0:
+                provisional = choose_provisional(stage, self.model.config.window)
+                windows = unroll(self.model, encoded, truth.start, start_positions(truth), provisional)
+                tracking, more = track_loss(windows, truth, self.weights)
+                loss = loss + stage.tracking * tracking
+                parts.update(more)
+        return loss, parts
+
+
+def choose_provisional(stage: Stage, window: int) -> list[int]:
+    """Random newest frames of provisional windows; clips shorter than a window always run one at their end."""
+    commits = commit_ends(stage.frames, window)
+    others = [t for t in range(1, stage.frames) if t not in commits]
+    order = torch.randperm(len(others))[: stage.provisional].tolist()
+    chosen = [others[i] for i in order]
+    return chosen if commits else [*chosen, stage.frames - 1]
+
+
+def set_training_mode(model: Taptr, freeze_batch_norm: bool) -> None:
+    """Training mode, except for batch norms' statistics where they are frozen."""
+    model.train()
+    if freeze_batch_norm:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()

@@ -1,0 +1,240 @@
+"""The training loop: curriculum, optimizer, checkpoints, measurements, and an end in time."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from taptrv2_core.checkpoint import load_model, save_checkpoint
+from taptrv2_core.config import SMALL, ModelConfig
+from taptrv2_core.model import Taptr
+from taptrv2_core.synthetic import Clips
+from taptrv2_core.training.data import RANK_STRIDE, ClipSource, to_truth
+from taptrv2_core.training.initial import initialise
+from taptrv2_core.training.optim import MovingAverage, build_optimizer, learning_rate, set_learning_rate
+from taptrv2_core.training.parallel import Workers
+from taptrv2_core.training.report import Log, Progress, plot
+from taptrv2_core.training.stages import Stage, as_json, stage_at, total_steps
+from taptrv2_core.training.state import load_state, save_state
+from taptrv2_core.training.step import TrainingStep, set_training_mode
+from taptrv2_core.training.validate import measure
+
+CLIP_NORM = {"published": 0.1}
+BAD_STEPS = 20
+"""So many steps in a row whose loss or gradient is not finite end the run."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a run is told.
+
+    Attributes:
+        stages: the curriculum.
+        out: folder for log, plot, state and exported weights.
+        minutes: stop, saved, before so many minutes have passed since ``began``; None: when the curriculum ends.
+        began: `time.monotonic()` at the start of the program.
+        resume: folder of an earlier run to go on from, exactly.
+        init: weights to start from (a file or a shipped name); None: from scratch.
+        bf16: autocast to bfloat16.
+        held_out_clips, held_out_frames: what accuracy is measured on.
+    """
+
+    stages: tuple[Stage, ...]
+    out: Path
+    config: ModelConfig = SMALL
+    minutes: float | None = None
+    began: float | None = None
+    resume: Path | None = None
+    init: str | None = None
+    seed: int = 0
+    bf16: bool = True
+    log_every: int = 20
+    save_minutes: float = 5.0
+    measure_minutes: float = 5.0
+    held_out_clips: int = 8
+    held_out_frames: int = 16
+    ema_decay: float = 0.999
+
+
+class Trainer:
+    """One run of training; `run` does it."""
+
+    def __init__(self, options: TrainOptions, workers: Workers, source: ClipSource) -> None:
+        self.options, self.workers, self.source = options, workers, source
+        self.began = time.monotonic() if options.began is None else options.began
+        self.step = 0
+        self.minutes_before = 0.0
+        torch.manual_seed(options.seed)
+        self.model = self._new_model().to(workers.device)
+        if workers.device.type == "cpu":
+            cast(Any, self.model.backbone).to(memory_format=torch.channels_last)
+        self.average = MovingAverage(self.model, options.ema_decay)
+        self.optimizer = build_optimizer(self.model)
+        if options.resume is not None:
+            self._restore(load_state(options.resume))
+        self.module = workers.wrap(TrainingStep(self.model))
+        self.log = Log(options.out / "log.jsonl" if workers.leads else None)
+        self._bad = 0
+        self._signal: int | None = None
+        self._recent: deque[dict[str, Tensor]] = deque(maxlen=options.log_every)
+        self._held_out: tuple[tuple[int, int], Clips] | None = None
+        self._slowest = 0.0
+        self._text = ""
+
+    def _new_model(self) -> Taptr:
+        if self.options.init is not None:
+            model = load_model(self.options.init, "cpu").requires_grad_(True)
+            if asdict(model.config) != asdict(self.options.config):
+                raise ValueError(f"init {self.options.init!r}: {model.config} is not {self.options.config}")
+            return model
+        model = Taptr(self.options.config)
+        initialise(model)
+        return model
+
+    def run(self) -> dict[str, float]:
+        """Train until the curriculum ends, time is up or a signal comes; returns the last held-out figures."""
+        self.options.out.mkdir(parents=True, exist_ok=True)
+        progress = Progress(total_steps(self.options.stages), self.step, quiet=not self.workers.leads)
+        saved = measured = time.monotonic()
+        with _signals(self._on_signal):
+            while (where := stage_at(self.options.stages, self.step)) is not None:
+                if self.workers.any(self._signal is not None or self._time_is_up()):
+                    break
+                began = time.monotonic()
+                text = self._train_step(*where, progress)
+                self._slowest = max(0.98 * self._slowest, time.monotonic() - began)
+                progress.step(text, self._minutes_left())
+                now = time.monotonic()
+                if now - measured > 60 * self.options.measure_minutes:
+                    self._measure(progress)
+                    measured = time.monotonic()
+                if now - saved > 60 * self.options.save_minutes:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+        figures = self._measure(progress) if self._signal is None and not self._time_is_up(0.2) else {}
+        progress.close()
+        return figures
+
+    def _train_step(self, index: int, in_stage: int, progress: Progress) -> str:
+        stage = self.options.stages[index]
+        clips = self.source.batch(self.step, stage)
+        torch.manual_seed((self.options.seed + RANK_STRIDE * self.workers.rank) * 2**20 + self.step)
+        set_training_mode(self.model, stage.freeze_batch_norm)
+        rate = learning_rate(stage, in_stage, self.step)
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, parts = self.module(clips.video, to_truth(clips), stage, self.options.bf16)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM.get(self.options.config.name, 1.0))
+        if not bool(torch.isfinite(norm)) or self.workers.any(not bool(torch.isfinite(loss))):
+            self._skip(progress)
+        else:
+            self._bad = 0
+            self.optimizer.step()
+            self.average.update(self.model)
+        self.step += 1
+        self._recent.append({"loss": loss.detach(), "norm": norm, **parts})
+        if self.step % self.options.log_every == 0:
+            self.log.write({"kind": "train", **self._when(), "stage": stage.name, "lr": rate, **self._means()})
+            self._text = "  ".join(f"{name} {value:.3f}" for name, value in self._means().items())
+        return f"{stage.name}: {self._text}"
+
+    def _skip(self, progress: Progress) -> None:
+        self._bad += 1
+        progress.say(f"step {self.step}: loss or gradient is not finite, step left out ({self._bad} in a row)")
+        if self._bad >= BAD_STEPS:
+            raise TrainingError(
+                f"{BAD_STEPS} steps in a row without a finite loss, at step {self.step}: training has diverged. "
+                f"Resume from an older state under {self.options.out / 'state'} with a lower learning rate."
+            )
+
+    def _means(self) -> dict[str, float]:
+        names = self._recent[-1].keys()
+        return {name: sum(float(row.get(name, 0)) for row in self._recent) / len(self._recent) for name in names}
+
+    def _when(self) -> dict[str, Any]:
+        return {"step": self.step, "minutes": self.minutes_before + (time.monotonic() - self.began) / 60}
+
+    def _measure(self, progress: Progress) -> dict[str, float]:
+        where = stage_at(self.options.stages, max(self.step - 1, 0))
+        if not self.workers.leads or where is None:
+            return {}
+        stage = self.options.stages[where[0]]
+        if self._held_out is None or self._held_out[0] != stage.size:
+            clips = self.source.held_out(stage, self.options.held_out_clips, self.options.held_out_frames)
+            self._held_out = (stage.size, clips)
+        figures = measure(self.average.model, self._held_out[1], self.options.bf16)
+        self.log.write({"kind": "held-out", **self._when(), "stage": stage.name, **figures})
+        progress.say(f"step {self.step} held out: " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+        plot(self.options.out / "log.jsonl", self.options.out / "curve.png")
+        return figures
+
+    def save(self) -> None:
+        """Write the state, and the averaged weights as `load_model` reads them."""
+        if not self.workers.leads:
+            return
+        state = {
+            "step": self.step, "minutes": self._when()["minutes"], "seed": self.options.seed,
+            "config": asdict(self.options.config), "stages": as_json(self.options.stages), "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(), "average_updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+        }  # fmt: skip
+        save_state(self.options.out / "state", self.step, state)
+        beside = self.options.out / "weights.pt.tmp"
+        save_checkpoint(self.average.model, beside)
+        beside.replace(self.options.out / "weights.pt")
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["config"] != asdict(self.options.config):
+            raise ValueError(f"resume: the state's network is another one: {state['config']}, not {self.options.config}")
+        if state["seed"] != self.options.seed:
+            raise ValueError(f"resume: the state's run had seed {state['seed']}: give --seed {state['seed']}")
+        self.model.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["average"])
+        self.average.updates = state["average_updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.minutes_before = state["step"], state["minutes"]
+
+    def _minutes_left(self) -> float | None:
+        if self.options.minutes is None:
+            return None
+        return self.options.minutes - (time.monotonic() - self.began) / 60
+
+    def _time_is_up(self, needed: float | None = None) -> bool:
+        """Whether another step and what must be written could end too late; ``needed`` minutes otherwise."""
+        left = self._minutes_left()
+        if needed is None:
+            needed = (2 * self._slowest + 5) / 60
+        return left is not None and left < needed
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+
+
+@contextmanager
+def _signals(handler: Any) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run after the step at hand; only the main thread may ask for that."""
+    try:
+        before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        before = {}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

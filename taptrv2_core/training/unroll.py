@@ -1,0 +1,146 @@
+"""Clips through the sliding window while training: the windows the tracker runs, batched and differentiable.
+
+The same state rules as `taptrv2_core.engine`, with frames in temporal order instead of ring order: windows at frames
+0-7, 4-11, ... commit, and provisional windows at other frames read the state without changing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from taptrv2_core.decoder import LayerOutput, Masks
+from taptrv2_core.engine import QueryState, WindowResult, committed
+from taptrv2_core.model import Memory, Taptr
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window through the decoder.
+
+    Attributes:
+        first: number of its first frame.
+        layers: one output a decoder layer, over the frames first, first + 1, ...
+        updated: (B, F, N, 1) bool, the pairs the window may move.
+        result: the last layer's answer, with the state's own values where a pair is not updated.
+        commits: whether the state took the result over.
+    """
+
+    first: int
+    layers: list[LayerOutput]
+    updated: Tensor
+    result: WindowResult
+    commits: bool
+
+    @property
+    def frames(self) -> slice:
+        """The window's frames in the clip."""
+        return slice(self.first, self.first + self.updated.shape[1])
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Memory of B clips of T frames and what each decoder layer reads of it; frame t of clip b is row b * T + t."""
+
+    memory: Memory
+    key_values: list[Tensor]
+    clips: int
+    frames: int
+
+    def slots(self, frames: Tensor) -> Tensor:
+        """(F,) frame numbers -> (B * F,) rows."""
+        rows = torch.arange(self.clips, device=frames.device)[:, None] * self.frames + frames
+        return rows.flatten()
+
+
+def encode_clips(model: Taptr, video: Tensor) -> Encoded:
+    """video (B, T, 3, H, W) RGB in [0, 1]."""
+    memory = model.encode(video.flatten(0, 1))
+    return Encoded(memory, model.project(memory), video.shape[0], video.shape[1])
+
+
+def initial_content(model: Taptr, encoded: Encoded, start: Tensor, position: Tensor) -> Tensor:
+    """Content features (B, N, C) of queries: start (B, N) frame, position (B, N, 2) in [0, 1].
+
+    Every frame is sampled at every query and the query's own is kept: little work beside the network's, and one call.
+    """
+    everywhere = model.initial_content(encoded.memory, position.repeat_interleave(encoded.frames, dim=0))
+    everywhere = everywhere.unflatten(0, (encoded.clips, encoded.frames))
+    index = start[:, None, :, None].expand(-1, 1, -1, everywhere.shape[-1])
+    return everywhere.gather(1, index).squeeze(1)
+
+
+def commit_ends(frames: int, window: int) -> list[int]:
+    """Frames at whose arrival a window commits: 7, 11, 15, ... for windows of 8."""
+    return list(range(window - 1, frames, window // 2))
+
+
+def unroll(
+    model: Taptr,
+    encoded: Encoded,
+    start: Tensor,
+    position: Tensor,
+    provisional: Sequence[int] = (),
+    takeover_interval: int = 1,
+) -> list[Window]:
+    """All committing windows of the clips, and the provisional ones asked for, in the order of their newest frame.
+
+    Args:
+        start: (B, N) int64 query frames.
+        position: (B, N, 2) x, y in [0, 1] there.
+        provisional: newest frames of provisional windows; those where a window commits are left out.
+        takeover_interval: g of the engine.
+
+    Returns:
+        The windows; those before any query has begun are left out.
+    """
+    size = model.config.window
+    state = QueryState.begin(start, position, initial_content(model, encoded, start, position), size)
+    commits = commit_ends(encoded.frames, size)
+    newest_state, windows = size - 1, []
+    begun = int(start.min())
+    for newest in sorted({*commits, *(t for t in provisional if t not in commits)}):
+        if newest <= begun:
+            continue
+        window = _window(model, encoded, _state_at(state, newest - newest_state), newest, newest in commits)
+        windows.append(window)
+        if window.commits:
+            takeover = ((newest + 1 - size) // (size // 2)) % takeover_interval == 0
+            moved = _state_at(state, newest - newest_state)
+            state = committed(model, moved, window.result, window.updated, size - 1, takeover)
+            newest_state = newest
+    return windows
+
+
+def _state_at(state: QueryState, ahead: int) -> QueryState:
+    """The state over the window whose newest frame is ``ahead`` frames after the state's (before it: negative).
+
+    Frames that enter take over ``later_*``. Before the first window is full, the window has fewer frames.
+    """
+    if ahead == 0:
+        return state
+    names = ("content", "reference", "visibility")
+    if ahead < 0:
+        return replace(state, **{name: getattr(state, name)[:, :ahead] for name in names})
+    changed = {}
+    for name in names:
+        old, later = getattr(state, name), getattr(state, f"later_{name}")
+        entering = later.unsqueeze(1).expand(-1, min(ahead, old.shape[1]), -1, -1)
+        changed[name] = torch.cat((old[:, ahead:], entering), dim=1)
+    return replace(state, **changed)
+
+
+def _window(model: Taptr, encoded: Encoded, state: QueryState, newest: int, commits: bool) -> Window:
+    count = state.reference.shape[1]
+    first = newest + 1 - count
+    numbers = torch.arange(first, newest + 1, device=state.start.device)
+    masks = Masks.build(numbers, state.start, all_tracked=bool((state.start <= first).all()))
+    layers = model.decode(
+        state.content, state.reference, encoded.key_values, encoded.memory.level_shapes, encoded.slots(numbers), masks
+    )
+    visibility = torch.where(masks.updated, layers[-1].visibility, state.visibility)
+    result = WindowResult(layers[-1].reference, visibility, layers[-1].hidden)
+    return Window(first, layers, masks.updated, result, commits)
