@@ -171,9 +171,8 @@ class DecoderLayer(nn.Module):
         x = self.norm1(content + attended)
         code = sine_code(torch.cat((moved, reference[..., 2:]), dim=-1), content.shape[-1] // 2)
         embedding = self.update_pos_embed_head(code.to(x.dtype))
-        by_query = self.temp_self_attn(x.transpose(1, 2), embedding.transpose(1, 2), masks.frames).transpose(1, 2)
-        x = self.norm_temp(x + by_query)
-        x = self.norm2(x + self.self_attn(x, embedding, masks.queries))
+        x = self.norm_temp(x + self.temp_self_attn(x, embedding, masks.frames, along=1))
+        x = self.norm2(x + self.self_attn(x, embedding, masks.queries, along=2))
         return self.norm3(x + self.linear2(F.relu(self.linear1(x)))), moved
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -27,13 +28,20 @@ def sine_code(position: Tensor, channels: int) -> Tensor:
     Returns:
         (..., 2 * channels) or (..., 4 * channels), coordinates in the order y, x, w, h.
     """
-    index = torch.arange(channels, device=position.device)
-    period = 10.0 ** (2 * (index // 2) / channels)
-    frequency = (2 * math.pi / period).to(position.dtype)
-    order = [1, 0, 2, 3][: position.shape[-1]]
-    angle = position[..., order].unsqueeze(-1) * frequency
-    code = torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1)
-    return code.flatten(-3)
+    frequency, phase = _waves(channels, position.dtype, position.device)
+    y_first = (position[..., :2].flip(-1), position[..., 2:])
+    ordered = y_first[0] if position.shape[-1] == 2 else torch.cat(y_first, dim=-1)
+    return torch.addcmul(phase, ordered.unsqueeze(-1), frequency).sin().flatten(-2)
+
+
+@lru_cache(maxsize=16)
+def _waves(channels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Frequency and phase of each channel: sines at even ones, cosines (sines a quarter turn on) at odd ones."""
+    with torch.inference_mode(False):  # kept for later calls, which may need gradients
+        index = torch.arange(channels, dtype=torch.float64)
+        frequency = 2 * math.pi / 10.0 ** (2 * (index // 2) / channels)
+        phase = math.pi / 2 * (index % 2)
+        return frequency.to(device, dtype), phase.to(device, dtype)
 
 
 @dataclass(frozen=True)

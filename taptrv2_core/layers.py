@@ -55,25 +55,40 @@ class MultiHeadAttention(nn.Module):
         self.out_proj = nn.Linear(channels, channels)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
-    def forward(self, features: Tensor, position: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend along the last but one dimension.
+    def forward(self, features: Tensor, position: Tensor, mask: Tensor | None, along: int) -> Tensor:
+        """Attend along one of two dimensions.
 
         Args:
-            features, position: (..., n, C).
-            mask: (..., n, n) bool, true where a row may attend a column; None: everywhere.
+            features, position: (B, F, N, C).
+            mask: bool, true where a row may attend a column: (B, N, F, F) along 1, (B, F, N, N) along 2; None:
+                everywhere.
+            along: 1, a query's frames attend each other, or 2, a frame's queries do.
 
         Returns:
-            (..., n, C).
+            (B, F, N, C).
         """
         channels = features.shape[-1]
         weight, bias = self.in_proj_weight, self.in_proj_bias
         query_key = F.linear(features + position, weight[: 2 * channels], bias[: 2 * channels])
         value = F.linear(features, weight[2 * channels :], bias[2 * channels :])
-        query, key = query_key.split(channels, dim=-1)
-        heads = [t.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for t in (query, key, value)]
-        mask = None if mask is None else mask.unsqueeze(-3)
-        out = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=mask)
-        return self.out_proj(out.transpose(-2, -3).flatten(-2))  # type: ignore[no-any-return]
+        # (B, other, M, attended, D) without a copy
+        order = (0, 2, 3, 1, 4) if along == 1 else (0, 1, 3, 2, 4)
+        heads = [t.unflatten(-1, (self.heads, -1)).permute(order) for t in (*query_key.chunk(2, dim=-1), value)]
+        out = _attend(*(t.flatten(0, 1) for t in heads), None if mask is None else mask.flatten(0, 1))
+        out = out.unflatten(0, heads[0].shape[:2]).permute((0, 3, 1, 2, 4) if along == 1 else (0, 1, 3, 2, 4))
+        return self.out_proj(out.flatten(-2))  # type: ignore[no-any-return]
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax attention of (b, M, n, D), mask (b, n, n)."""
+    mask = None if mask is None else mask.unsqueeze(1)
+    if query.is_cuda:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    # On CPUs the fused attention is made for long sequences; two products take half its time for 8 frames.
+    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -torch.inf)
+    return logits.softmax(-1) @ value
 
 
 def init_sampling_offsets(layer: nn.Linear, heads: int, levels: int, points: int) -> None:
