@@ -114,15 +114,15 @@ def test_loss_reaches_every_parameter(clips: Clips) -> None:
 
 def test_training_lowers_the_held_out_error(tmp_path: Path) -> None:
     stages = (
-        Stage("contrast", 40, (64, 64), 3, 24, 4, 2e-3, 2e-3, speed=(3.0, 12.0), contrast=1.0, tracking=0.0),
-        replace(STAGE, steps=50, batch=2, points=24),
+        Stage("contrast", 25, (64, 64), 3, 24, 4, 2e-3, 2e-3, speed=(3.0, 12.0), contrast=1.0, tracking=0.0),
+        replace(STAGE, steps=35, batch=2, points=24),
     )
     trainer = Trainer(options(tmp_path, *stages, ema_decay=0.9), ALONE, SyntheticSource(0, ALONE.device))
     held_out = trainer.source.held_out(STAGE, 6, 8)
     before = measure(trainer.average.model, held_out)
-    after = trainer.run()
+    trainer.run()
     after = measure(trainer.average.model, held_out)
-    assert after["delta_avg"] > before["delta_avg"] + 0.1
+    assert after["delta_avg"] > 1.3 * before["delta_avg"]
     rows = (tmp_path / "log.jsonl").read_text().splitlines()
     assert any('"held-out"' in row for row in rows)
 

@@ -190,7 +190,8 @@ class Trainer:
             return
         state = {
             "step": self.step, "minutes": self._when()["minutes"], "seed": self.options.seed,
-            "config": asdict(self.options.config), "stages": as_json(self.options.stages), "model": self.model.state_dict(),
+            "config": asdict(self.options.config), "stages": as_json(self.options.stages),
+            "model": self.model.state_dict(),
             "average": self.average.model.state_dict(), "average_updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
         }  # fmt: skip
@@ -201,7 +202,7 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any]) -> None:
         if state["config"] != asdict(self.options.config):
-            raise ValueError(f"resume: the state's network is another one: {state['config']}, not {self.options.config}")
+            raise ValueError(f"resume: the state's network is {state['config']}, not {self.options.config}")
         if state["seed"] != self.options.seed:
             raise ValueError(f"resume: the state's run had seed {state['seed']}: give --seed {state['seed']}")
         self.model.load_state_dict(state["model"])
