@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Bag:
     topic: str
     compressed: bool
     count: int
-    messages: Iterator[Image | CompressedImage]
+    messages: Generator[Image | CompressedImage, None, None]
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _choose(path: Path, topics: list[_Topic], wanted: str | None) -> _Topic:
     return usable[0]
 
 
-def _read(path: Path, reader: Any, decode: _Decoder, topic: _Topic) -> Iterator[Image | CompressedImage]:
+def _read(path: Path, reader: Any, decode: _Decoder, topic: _Topic) -> Generator[Image | CompressedImage, None, None]:
     try:
         for _, _, raw in reader.messages(connections=topic.connections):
             yield decode(raw, topic.kind)

@@ -73,6 +73,11 @@ def run(options: Options) -> int:
     for module, package in (("av", "av"), ("matplotlib", "matplotlib"), ("tqdm", "tqdm")):
         optional(module, package, "the demo")
     source, truth, folder = _prepare(options)
+    with source:
+        return _run(options, source, truth, folder)
+
+
+def _run(options: Options, source: Source, truth: Truth | None, folder: Path) -> int:
     messages, rate = _peek(source, options.frames)
     total = min(source.count, options.frames or source.count) or None
     _say("Input", f"{options.input or 'generated clip'}: {source.description}")
@@ -222,7 +227,8 @@ def _score(recorder: Recorder, truth: Truth, folder: Path) -> list[Score]:
     truth = truth.until(len(table.seconds))
     order = np.argsort(truth.query_frame, kind="stable")
     truth = Truth(truth.query_frame[order], truth.xy[:, order], truth.visible[:, order])
-    video = np.stack([to_rgb(m) for m in itertools.islice(open_source(folder / "clip").messages, len(table.seconds))])
+    with open_source(folder / "clip") as source:
+        video = np.stack([to_rgb(m) for m in itertools.islice(source.messages, len(table.seconds))])
     live = TrackResult(np.where(np.isfinite(table.xy), table.xy, truth.query_xy), table.visible)
     return score_all(live, truth, video)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,13 @@ class Source:
     """Whether the messages are CompressedImage."""
     count: int
     """Images in it, as far as it says beforehand; 0 if it does not."""
-    messages: Iterator[Image | CompressedImage]
+    messages: Generator[Image | CompressedImage, None, None]
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.messages.close()
 
 
 def open_source(path: Path, topic: str | None = None) -> Source:
@@ -73,7 +79,7 @@ def _folder(path: Path) -> Source:
     return Source(path.resolve().name, description, VIDEO_TOPIC, False, len(files), _read_folder(files))
 
 
-def _read_folder(files: list[Path]) -> Iterator[Image]:
+def _read_folder(files: list[Path]) -> Generator[Image, None, None]:
     for index, file in enumerate(files):
         bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
         if bgr is None:
@@ -94,7 +100,7 @@ def _video(path: Path) -> Source:
     )  # fmt: skip
 
 
-def _read_video(capture: cv2.VideoCapture, rate: float) -> Iterator[Image]:
+def _read_video(capture: cv2.VideoCapture, rate: float) -> Generator[Image, None, None]:
     index = 0
     while True:
         ok, bgr = capture.read()

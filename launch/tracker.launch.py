@@ -1,0 +1,63 @@
+"""Starts the node taptr.
+
+    ros2 launch taptrv2_ros tracker.launch.py image_topic:=/camera/image_raw
+
+Values come from the config file; an argument given on the command line wins over the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription
+
+# Node parameters that are launch arguments too; empty leaves them to the config file.
+PARAMETERS = {
+    "image_topic": "topic of the camera's images",
+    "image_transport": "raw or compressed",
+    "weights": "shipped name or checkpoint file",
+    "device": "auto, cpu, cuda, cuda:1, ...",
+}
+
+
+def start_node(context: LaunchContext) -> list[Node]:
+    """The node, with those parameters that were given as arguments."""
+    given: dict[str, Any] = {}
+    for name in PARAMETERS:
+        if LaunchConfiguration(name).perform(context):
+            given[name] = ParameterValue(LaunchConfiguration(name), value_type=str)
+    return [
+        Node(
+            package="taptrv2_ros",
+            executable="tracker_node",
+            name="taptr",
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[LaunchConfiguration("config"), given],
+            arguments=["--ros-args", "--log-level", ["taptr:=", LaunchConfiguration("log_level")]],
+            output="screen",
+            emulate_tty=True,
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, then the node."""
+    config = PathJoinSubstitution([FindPackageShare("taptrv2_ros"), "config", "tracker.yaml"])
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value="", description=f"{text}; empty: as in the config file")
+                for name, text in PARAMETERS.items()
+            ),
+            DeclareLaunchArgument("config", default_value=config, description="YAML file of parameters"),
+            DeclareLaunchArgument("namespace", default_value="", description="namespace of node and topics"),
+            DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+            OpaqueFunction(function=start_node),
+        ]
+    )

@@ -1,0 +1,157 @@
+"""Parameters as declared, config/tracker.yaml and docs/node.md say the same; the launch file is sound."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("yaml")
+import rclpy
+import yaml
+from rclpy.context import Context
+from rclpy.node import Node
+
+from taptrv2_ros.parameters import ParameterError, Parameters, declare
+
+CONFIG = "config/tracker.yaml"
+
+
+@pytest.fixture
+def context() -> Iterator[Context]:
+    context = Context()
+    rclpy.init(context=context)
+    yield context
+    rclpy.shutdown(context=context)
+
+
+def node_with(context: Context, *arguments: str) -> Node:
+    return rclpy.create_node("taptr", context=context, cli_args=["--ros-args", *arguments])
+
+
+def test_the_shipped_config_file_holds_every_parameter_with_its_default(project_root: Path) -> None:
+    content = yaml.safe_load((project_root / CONFIG).read_text())
+    assert content == {"/**/taptr": {"ros__parameters": {f.name: f.default for f in fields(Parameters)}}}
+
+
+def test_the_config_file_comments_every_key(project_root: Path) -> None:
+    comment: list[str] = []
+    commented: dict[str, str] = {}
+    for line in (project_root / CONFIG).read_text().splitlines():
+        text = line.strip()
+        if text.startswith("#"):
+            comment.append(text.lstrip("# "))
+        else:
+            commented[text.split(":")[0]] = " ".join(comment)
+            comment = []
+    for item in fields(Parameters):
+        text = commented[item.name]
+        assert f"Default: {item.default}" in text
+        if item.metadata["limits"]:
+            low, high = item.metadata["limits"]
+            assert f"{low} to {high}" in text
+        assert all(choice in text for choice in item.metadata["choices"])
+
+
+def test_the_documentation_lists_every_parameter(project_root: Path) -> None:
+    page = (project_root / "docs/node.md").read_text()
+    for item in fields(Parameters):
+        limits = item.metadata["limits"]
+        span = f"{limits[0]} to {limits[1]}" if limits else ", ".join(item.metadata["choices"])
+        rows = [line for line in page.splitlines() if line.startswith(f"| `{item.name}` |")]
+        assert len(rows) == 1, f"docs/node.md has {len(rows)} rows for {item.name}"
+        assert f"| `{item.default}` |" in rows[0]
+        assert span in rows[0]
+
+
+def test_declared_parameters_describe_themselves(context: Context) -> None:
+    node = node_with(context)
+    assert declare(node) == Parameters()
+    for item in fields(Parameters):
+        descriptor = node.describe_parameter(item.name)
+        assert len(descriptor.description) > 20
+        assert descriptor.read_only
+        if item.metadata["limits"]:
+            limits = descriptor.integer_range[0]
+            assert (limits.from_value, limits.to_value) == item.metadata["limits"]
+
+
+def test_values_from_the_config_file_reach_the_node_in_any_namespace(
+    context: Context, project_root: Path, tmp_path: Path
+) -> None:
+    text = (project_root / CONFIG).read_text().replace("max_points: 1024", "max_points: 77")
+    file = tmp_path / "tracker.yaml"
+    file.write_text(text)
+    for namespace in ("/", "/robot", "/fleet/robot"):
+        node = node_with(context, "--params-file", str(file), "-r", f"__ns:={namespace}")
+        assert declare(node).max_points == 77
+        node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("assignment", "reason"),
+    [
+        ("max_points:=0", "'max_points' must be an integer from 1 to 100000"),
+        ("max_points:=many", "'max_points' must be an integer"),
+        ("takeover_interval:=-3", "'takeover_interval' must be an integer from 1"),
+        ("image_transport:=theora", "'image_transport' is 'theora', which is none of raw, compressed"),
+        ("image_reliability:=maybe", "'image_reliability' is 'maybe'"),
+        ("image_topic:=''", "'image_topic' is empty"),
+        ("device:=0", "'device' must be a string"),
+    ],
+)
+def test_wrong_values_name_the_parameter(context: Context, assignment: str, reason: str) -> None:
+    with pytest.raises(ParameterError, match=reason):
+        declare(node_with(context, "-p", assignment))
+
+
+@pytest.mark.parametrize(
+    ("topic", "transport", "expected"),
+    [
+        ("camera/image_raw", "raw", "camera/image_raw"),
+        ("camera/image_raw", "compressed", "camera/image_raw/compressed"),
+        ("camera/image_raw/compressed", "compressed", "camera/image_raw/compressed"),
+    ],
+)
+def test_compressed_images_are_on_the_topic_that_image_transport_uses(
+    topic: str, transport: str, expected: str
+) -> None:
+    assert Parameters(image_topic=topic, image_transport=transport).wire_topic == expected
+
+
+def test_the_launch_file_compiles(project_root: Path) -> None:
+    file = project_root / "launch/tracker.launch.py"
+    compile(file.read_text(), str(file), "exec")
+
+
+def test_the_launch_file_starts_the_node(project_root: Path) -> None:
+    pytest.importorskip("launch_ros.actions", reason="launch is only where ROS 2 is installed")
+    from launch.actions import DeclareLaunchArgument
+
+    from launch import LaunchContext
+
+    module = load(project_root / "launch/tracker.launch.py")
+    description = module.generate_launch_description()
+    arguments = {e.name for e in description.entities if isinstance(e, DeclareLaunchArgument)}
+    expected = {"image_topic", "image_transport", "weights", "device", "config", "namespace", "log_level"}
+    assert arguments == expected
+    context = LaunchContext()
+    for entity in description.entities:
+        if isinstance(entity, DeclareLaunchArgument):
+            entity.execute(context)
+    (node,) = module.start_node(context)
+    assert node.node_executable == "tracker_node"
+
+
+def load(file: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("tracker_launch", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
