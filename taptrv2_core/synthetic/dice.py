@@ -51,7 +51,7 @@ class Dice:
 
     def pick(self, items: Sequence[str], weights: Sequence[float] | None = None) -> str:
         """One of the items."""
-        w = torch.tensor(weights if weights is not None else [1.0] * len(items))
+        w = torch.tensor(weights if weights is not None else [1.0] * len(items), dtype=torch.float64)
         return items[int(torch.multinomial(w, 1, generator=self.generator))]
 
     def direction(self, *shape: int) -> Tensor:

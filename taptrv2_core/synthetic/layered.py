@@ -19,7 +19,7 @@ def build_layered(dice: Dice, config: ClipConfig, atlas: Atlas, speed: Tensor) -
     """Scenes of B clips; `speed` (B,)."""
     clips, frames = len(speed), config.frames
     time = torch.arange(frames, dtype=torch.float64) / 24
-    count = 1 + dice.integer(6, 10)
+    count = 1 + dice.integer(8, 13)
     home = _objects(dice, config, time, speed, count - 1)
     camera = _camera(dice, config, time, speed, count)
     whole = torch.cat((torch.eye(3, dtype=torch.float64).expand(clips, frames, 1, 3, 3), home), 2)
@@ -75,9 +75,14 @@ def _objects(dice: Dice, config: ClipConfig, time: Tensor, speed: Tensor, count:
     clips = len(speed)
     move = path(config.split, dice, time, 6, clips, count) * speed[:, None, None]
     busy = dice.log_uniform(0.3, 1.5, clips, count, 1)
-    size = dice.log_uniform(0.16, 0.7, clips, count)
-    aspect = dice.log_uniform(0.5, 1.0, clips, count)
-    place = dice.uniform(-1.0, 1.0, 2, clips, count, 1) + move[:2] * 0.3 * busy
+    size = dice.log_uniform(0.2, 0.85, clips, count)
+    aspect = dice.log_uniform(0.3, 1.0, clips, count)
+    passing = dice.chance(0.3, clips, count, 1)  # some cross the image and cover what they pass
+    course = dice.uniform(0, 6.3, clips, count, 1)
+    run = torch.where(passing, dice.uniform(0.8, 2.0, clips, count, 1) * speed.clamp(0.5, 2)[:, None, None], 0.0)
+    stride = run * (time - dice.uniform(0.2, 0.8, clips, count, 1))
+    place = dice.uniform(-1.0, 1.0, 2, clips, count, 1) * torch.where(passing, 0.5, 1.0) + move[:2] * 0.3 * busy
+    place = place + torch.stack((stride * course.cos(), stride * course.sin()))
     turn = dice.uniform(0, 6.3, clips, count, 1) + move[2] * 0.45 * busy
     grow = (move[3] * 0.2 * busy).clamp(-0.8, 0.8).exp()
     tilt = (move[4:] * 0.3 + dice.uniform(-0.2, 0.2, 2, clips, count, 1)).clamp(-0.45, 0.45)

@@ -9,7 +9,7 @@ from .atlas import Atlas
 from .scene import FACES, Scene
 from .trace import Tracer, facing, locate
 
-CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}
+CHUNK = {"cpu": 1 << 18, "cuda": 1 << 23}
 """Pixels worked on at once: on a CPU as many as its cache holds."""
 SUBPIXELS = ((-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
 

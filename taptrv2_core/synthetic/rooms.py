@@ -24,10 +24,11 @@ def build_rooms(dice: Dice, config: ClipConfig, atlas: Atlas, speed: Tensor) -> 
     """Scenes of B clips; `speed` (B,)."""
     clips, frames = len(speed), config.frames
     time = torch.arange(frames, dtype=torch.float64) / 24
-    boxes, balls, cards = dice.integer(5, 9), dice.integer(1, 4), dice.integer(3, 6)
+    boxes, balls, cards = dice.integer(6, 10), dice.integer(1, 4), dice.integer(3, 6)
     kinds = (ROOM, *(BOX,) * boxes, *(BALL,) * balls, *(CARD,) * cards)
     turn, size, place = _things(dice, config, time, speed, kinds)
     eye, look, focal = _camera(dice, config, time, speed, size[:, 0], place[:, :, 0])
+    _foreground(dice, kinds, time, speed, eye, look, size, place, turn)
     eye = _keep_out(eye, size, place)
     lens = torch.stack((focal, focal, torch.ones_like(focal)), -1)[..., None]  # (B, T, 3, 1)
     view = (lens * _look_at(eye, look, dice, time, speed, config)).flatten(0, 1)[:, None]
@@ -81,7 +82,7 @@ def _things(
     # standing about the middle, one in each sector
     sector = torch.rand(clips, count, generator=dice.generator).argsort(1)
     angle = (sector + dice.uniform(0, 1, clips, count)) * (2 * math.pi / count)
-    radius = dice.uniform(0.2, 1.5, clips, count)
+    radius = dice.uniform(0.15, 1.3, clips, count)
     floating = dice.chance(0.3, clips, count)
     lift = torch.where(floating, dice.uniform(0.1, 1.2, clips, count), 0.0)
     place = torch.stack((radius * angle.cos(), -size[..., 1] - lift, radius * angle.sin()), -1)
@@ -120,6 +121,38 @@ def _room(dice: Dice, size: Tensor, centre: Tensor, turn: Tensor, config: ClipCo
         put = torch.stack((zero, below, zero), -1)[:, None]
         centre[:, :, slot] = torch.where(table[:, None, None], put, centre[:, :, slot])
         turn[:, :, slot] = torch.where(table[:, None, None, None], eye, turn[:, :, slot])
+
+
+def _foreground(
+    dice: Dice,
+    kinds: tuple[int, ...],
+    time: Tensor,
+    speed: Tensor,
+    eye: Tensor,
+    look: Tensor,
+    size: Tensor,
+    place: Tensor,
+    turn: Tensor,
+) -> None:
+    """Put two objects of most clips between the camera and the others, where they hide much; half of them pass by."""
+    clips = len(speed)
+    for slot in (kinds.index(CARD), kinds.index(BALL) - 1):
+        here = dice.chance(0.75, clips)
+        ahead = torch.nn.functional.normalize((look - eye)[:, 0], dim=-1)
+        side = torch.stack((-ahead[:, 2], torch.zeros_like(speed), ahead[:, 0]), -1)
+        away = dice.uniform(0.7, 1.3, clips, 1)
+        spot = eye[:, 0] + ahead * away + side * dice.uniform(-0.6, 0.6, clips, 1)
+        spot[:, 1] += dice.uniform(-0.2, 0.35, clips)
+        passing = dice.chance(0.5, clips) * dice.normal(clips) * 0.9 * speed.clamp(max=2)
+        run = passing[:, None] * (time - dice.uniform(0.2, 0.8, clips, 1))
+        spot = spot[:, None] + side[:, None] * run[..., None]
+        extent = dice.log_uniform(0.06, 0.25, clips, 1) * dice.log_uniform(0.5, 2.0, clips, 3)
+        extent[:, 1] *= torch.where(dice.chance(0.5, clips), 2.5, 1.0)
+        size[:, slot] = torch.where(here[:, None], extent, size[:, slot])
+        place[:, :, slot] = torch.where(here[:, None, None], spot, place[:, :, slot])
+        across = _turn(torch.atan2(-side[:, 2], side[:, 0]), torch.eye(3, dtype=torch.float64)[1].expand(clips, 3))
+        if kinds[slot] == CARD:  # facing the camera, more or less
+            turn[:, :, slot] = torch.where(here[:, None, None, None], across[:, None], turn[:, :, slot])
 
 
 def _camera(

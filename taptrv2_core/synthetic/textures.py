@@ -42,14 +42,15 @@ class Painter:
 
     def colour(self) -> Tensor:
         """A colour, (3, 1, 1): of any lightness, seldom strongly saturated."""
-        grey = self.dice.uniform(0.05, 0.95, 1)
-        tint = self.dice.normal(3) * float(self.dice.pick(("0.05", "0.15", "0.3")))
+        grey = self.dice.uniform(0.08, 0.92, 1)
+        tint = self.dice.normal(3) * float(self.dice.pick(("0.03", "0.1", "0.25"), (5, 4, 1)))
         return (grey + tint - tint.mean()).clamp(0.02, 0.98).float().to(self.device)[:, None, None]
 
     def palette(self, count: int) -> Tensor:
         """Colours that belong together, (count, 3)."""
         base = self.colour()[None, :, 0, 0]
-        spread = self.dice.normal(count, 1) * 0.25 + self.dice.normal(count, 3) * self.dice.number(0.02, 0.25)
+        hue = float(self.dice.log_uniform(0.02, 0.2, 1))
+        spread = self.dice.normal(count, 1) * 0.25 + self.dice.normal(count, 3) * hue
         return (base + spread.float().to(self.device)).clamp(0.02, 0.98)
 
     def blend(self, mask: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def fractal(p: Painter) -> Tensor:
     """Noise of several octaves, coloured."""
     cells, decay = float(p.dice.log_uniform(3, 40, 1)), p.dice.number(0.5, 0.95)
     value = p.noise(cells, 1, 8, decay) * p.dice.number(0.12, 0.3)
-    tint = p.noise(cells, 3, 6, decay) * p.dice.number(0.02, 0.12)
+    tint = p.noise(cells, 3, 6, decay) * p.dice.number(0.01, 0.06)
     return p.colour() * 0.5 + 0.25 + value + tint
 
 
