@@ -13,6 +13,7 @@ from torch import Tensor
 
 from taptrv2_core.config import CONFIGS, PUBLISHED, ModelConfig
 from taptrv2_core.errors import CheckpointError
+from taptrv2_core.inference import choose_dtype
 from taptrv2_core.model import Taptr
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -20,7 +21,10 @@ NAMES_SHOWN = 5
 
 
 def load_model(
-    weights: str | Path = "small", device: str | torch.device = "auto", input_size: tuple[int, int] | None = None
+    weights: str | Path = "small",
+    device: str | torch.device = "auto",
+    input_size: tuple[int, int] | None = None,
+    dtype: str | torch.dtype = "auto",
 ) -> Taptr:
     """A network ready to track.
 
@@ -28,18 +32,21 @@ def load_model(
         weights: a shipped name ("small") or a checkpoint file, of this project or the published one.
         device: "cpu", "cuda", "cuda:1", ...; "auto" takes the GPU if there is one.
         input_size: (height, width) images are resized to before the network; the weights' own if None.
+        dtype: of weights and features, "float32", "bfloat16" or "float16"; "auto": float16 on a GPU, bfloat16 on a CPU
+            with instructions for it, else float32. Positions are float32 in any case.
 
     Raises:
         CheckpointError: no such file, not a checkpoint, or its tensors are not this network's.
-        ValueError: the device is unknown or not there, or the input size is below 32.
+        ValueError: the device is unknown or not there, the dtype is unknown, or the input size is below 32.
     """
     target = _device(device)
+    kind = choose_dtype(dtype, target)
     if input_size is not None and min(input_size) < 32:
         raise ValueError(f"input_size is {input_size}; height and width must be at least 32")
     model = _shipped(str(weights)) if str(weights) in CONFIGS else _from_file(Path(weights))
     if input_size is not None:
         model.config = replace(model.config, input_size=input_size)
-    return model.requires_grad_(False).eval().to(target)
+    return model.to(target).prepare(kind)
 
 
 def save_checkpoint(model: Taptr, path: str | Path) -> None:

@@ -81,14 +81,18 @@ class KeyAwareAttention(nn.Module):
         self.output_proj = nn.Linear(c, c)
         init_sampling_offsets(self.sampling_offsets, *self.sample_shape)
 
-    def project(self, memory: Tensor) -> Tensor:
-        """memory (R, S, C) -> keys and values (R, S, M, 2, D), side by side a head."""
+    def projection(self) -> tuple[Tensor, Tensor]:
+        """Weight (2C, C) and bias (2C,) that give keys and values side by side a head."""
         heads = self.sample_shape[0]
         pairs = zip(
             (self.key_proj.weight, self.key_proj.bias), (self.value_proj.weight, self.value_proj.bias), strict=True
         )
         weight, bias = (torch.stack([t.unflatten(0, (heads, -1)) for t in pair], dim=1).flatten(0, 2) for pair in pairs)
-        return F.linear(memory, weight, bias).unflatten(-1, (heads, 2, -1))
+        return weight, bias
+
+    def project(self, memory: Tensor) -> Tensor:
+        """memory (R, S, C) -> keys and values (R, S, M, 2, D), side by side a head."""
+        return F.linear(memory, *self.projection()).unflatten(-1, (self.sample_shape[0], 2, -1))
 
     def forward(
         self, query: Tensor, position: Tensor, key_value: Tensor, level_shapes: LevelShapes, slots: Tensor
@@ -190,6 +194,11 @@ class Decoder(nn.Module):
         self.class_embed = modules(nn.Linear(c, 3) for _ in range(layers))
         for head in self.bbox_embed:
             head.start_at_zero()
+
+    def projection(self) -> tuple[Tensor, Tensor]:
+        """Weight (layers * 2C, C) and bias (layers * 2C,) that give the keys and values of all layers."""
+        pairs = [layer.cross_attn.projection() for layer in self.layers]
+        return torch.cat([weight for weight, _ in pairs]), torch.cat([bias for _, bias in pairs])
 
     def project(self, memory: Tensor) -> list[Tensor]:
         """memory (R, S, C) -> each layer's keys and values (R, S, M, 2, D)."""

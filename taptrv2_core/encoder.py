@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,13 @@ LevelShapes = Sequence[tuple[int, int]]
 
 def level_cells(level_shapes: LevelShapes, like: Tensor) -> Tensor:
     """(L, 2): width and height of each level in cells, the divisor of sampling offsets."""
-    return like.new_tensor([(width, height) for height, width in level_shapes])
+    return _cells(tuple(level_shapes), like.dtype, like.device)
+
+
+@lru_cache(maxsize=16)
+def _cells(level_shapes: LevelShapes, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # kept for later calls, which may need gradients
+        return torch.tensor([(width, height) for height, width in level_shapes], dtype=dtype, device=device)
 
 
 def cell_centres(level_shapes: LevelShapes, like: Tensor) -> Tensor:

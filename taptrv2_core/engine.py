@@ -149,7 +149,7 @@ class SlidingWindow:
         self._before: QueryState | None = None
         self._stale = False
         self._memory: list[Memory | None] = [None] * self.slots
-        self._key_values: list[Tensor] = []
+        self._ring: Tensor | None = None  # (R, S, layers, M, 2, D), keys and values
 
     @property
     def held(self) -> range:
@@ -181,11 +181,11 @@ class SlidingWindow:
         self.frame += 1
         slot = self.frame % self.slots
         self._memory[slot] = memory
-        key_values = self.model.project(memory)
-        if not self._key_values:
-            self._key_values = [kv.new_zeros((self.slots, *kv.shape[1:])) for kv in key_values]
-        for ring, new in zip(self._key_values, key_values, strict=True):
-            ring[slot].copy_(new[0])
+        if self._ring is None:
+            config, tokens = self.model.config, memory.tokens
+            heads = (config.decoder_layers, config.heads, 2, config.head_channels)
+            self._ring = tokens.new_zeros((self.slots, tokens.shape[1], *heads))
+        self.model.project_into(memory, self._ring[slot])
         if self.state is not None:
             self.state = self.state.entered(slot)
 
@@ -247,8 +247,9 @@ class SlidingWindow:
         numbers = self.frame - (self.frame - torch.arange(count, device=self.model.device)) % self.slots
         masks = Masks.build(numbers, state.start, all_tracked=max(self._starts) <= self.held[0])
         memory = self._memory[0]
-        assert memory is not None
+        assert memory is not None and self._ring is not None
         slots = torch.arange(count, device=self.model.device)
-        last = self.model.decode(content, reference, self._key_values, memory.level_shapes, slots, masks)[-1]
+        key_values = list(self._ring.unbind(2))
+        last = self.model.decode(content, reference, key_values, memory.level_shapes, slots, masks)[-1]
         visibility = torch.where(masks.updated, last.visibility, visibility)
         return WindowResult(last.reference, visibility, last.hidden), masks.updated

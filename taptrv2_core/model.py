@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +16,18 @@ from taptrv2_core.config import ModelConfig
 from taptrv2_core.decoder import Decoder, LayerOutput, Masks
 from taptrv2_core.encoder import Encoder, LevelShapes, cell_centres
 from taptrv2_core.geometry import sine_code
+from taptrv2_core.inference import Fast, folded
 from taptrv2_core.layers import mlp, modules
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+
+
+@lru_cache(maxsize=8)
+def _mean_and_std(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):  # kept for later calls, which may need gradients
+        mean, std = (torch.tensor(values, dtype=dtype, device=device).view(3, 1, 1) for values in (MEAN, STD))
+        return mean, std
 
 
 @dataclass(frozen=True)
@@ -52,9 +63,6 @@ class Taptr(nn.Module):
         source: where the weights came from, for messages.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -70,8 +78,34 @@ class Taptr(nn.Module):
         self.bbox_embed = self.transformer.decoder.bbox_embed
         self.class_embed = self.transformer.decoder.class_embed
         self.query_between_window_updater = mlp(3 * c, c, c)
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self._fast: Fast | None = None
+
+    def prepare(self, dtype: torch.dtype | None = None) -> Taptr:
+        """Make the network fast for tracking: eval mode, no gradients, another dtype if given; returns itself.
+
+        The state dict keeps its names and shapes. What is derived from the weights is dropped when the network is
+        trained, moved, converted or loaded; weights changed in place by other means need another `prepare`.
+        """
+        self.requires_grad_(False).eval()
+        dtype = dtype or self.dtype
+        backbone = folded(self.backbone[0], dtype)  # before the weights are rounded
+        self.to(dtype)
+        self._fast = Fast(backbone, self.transformer.decoder.projection())
+        return self
+
+    def train(self, mode: bool = True) -> Taptr:
+        """As of every module."""
+        self._fast = None if mode else self._fast
+        return super().train(mode)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        """As of every module."""
+        self._fast = None
+        return super().load_state_dict(state_dict, *args, **options)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Taptr:
+        self._fast = None
+        return super()._apply(fn, recurse)
 
     @property
     def device(self) -> torch.device:
@@ -90,15 +124,20 @@ class Taptr(nn.Module):
 
     def encode(self, images: Tensor) -> Memory:
         """Memory of frames, each on its own. images (B, 3, H, W) RGB in [0, 1], any size of at least 32 x 32."""
-        levels = self.backbone[0]((images.to(self.dtype) - self.mean) / self.std)
+        backbone = self.backbone[0] if self._fast is None else self._fast.backbone
+        images = images.to(self.position_dtype)
+        mean, std = _mean_and_std(images.dtype, images.device)
+        levels = backbone(((images - mean) / std).to(self.dtype))
         levels = [project(level) for project, level in zip(self.input_proj, levels, strict=True)]
-        shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in levels]
+        shapes = tuple((int(level.shape[-2]), int(level.shape[-1])) for level in levels)
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
         code, reference = self._token_positions(shapes)
         return Memory(self.transformer.encoder(tokens, code, reference, shapes), shapes)
 
     def _token_positions(self, shapes: LevelShapes) -> tuple[Tensor, Tensor]:
         """Position code plus level embedding (S, C), and reference point (S, 2), of every token."""
+        if self._fast is not None and self._fast.positions is not None and self._fast.positions[0] == shapes:
+            return self._fast.positions[1]
         like = torch.empty(0, dtype=self.position_dtype, device=self.device)
         reference = cell_centres(shapes, like)
         codes = []
@@ -107,23 +146,34 @@ class Taptr(nn.Module):
             row, column = torch.meshgrid(rows, columns, indexing="ij")
             position = torch.stack((column / (width + 1e-6), row / (height + 1e-6)), dim=-1).to(like.dtype)
             codes.append(sine_code(position, self.config.channels // 2).flatten(0, 1).to(self.dtype) + embedding)
-        return torch.cat(codes), reference
+        positions = torch.cat(codes), reference
+        if self._fast is not None:
+            self._fast.positions = (shapes, positions)
+        return positions
 
     def project(self, memory: Memory) -> list[Tensor]:
         """What each decoder layer needs of frames: keys and values (B, S, M, 2, D)."""
         return self.transformer.decoder.project(memory.tokens)
 
+    @torch.no_grad()
+    def project_into(self, memory: Memory, slot: Tensor) -> None:
+        """Write keys and values of all layers for one frame: memory of B = 1, slot (S, layers, M, 2, D) contiguous."""
+        decoder = self.transformer.decoder
+        weight, bias = decoder.projection() if self._fast is None else self._fast.projection
+        torch.addmm(bias, memory.tokens[0], weight.t(), out=slot.view(len(slot), -1))
+
     def initial_content(self, memory: Memory, position: Tensor) -> Tensor:
         """Content feature of queries: memory of their frame, sampled at (B, N, 2) x, y in [0, 1] -> (B, N, C)."""
         align = self.config.query_align_corners
-        grid = (2 * position - 1).unsqueeze(1).to(memory.tokens.dtype)
+        grid = (2 * position - 1).unsqueeze(1)
         samples = []
         sizes = [height * width for height, width in memory.level_shapes]
         for level, shape in zip(memory.tokens.split(sizes, dim=1), memory.level_shapes, strict=True):
-            level = level.transpose(1, 2).unflatten(-1, shape)
+            level = level.transpose(1, 2).unflatten(-1, shape).to(grid.dtype)
             padding = "zeros" if align else "border"
             samples.append(F.grid_sample(level, grid, align_corners=align, padding_mode=padding).squeeze(2))
-        return self.transformer.query_feature_initializer(torch.cat(samples, dim=1).transpose(1, 2))  # type: ignore[no-any-return]
+        sampled = torch.cat(samples, dim=1).transpose(1, 2).to(memory.tokens.dtype)
+        return self.transformer.query_feature_initializer(sampled)  # type: ignore[no-any-return]
 
     def decode(
         self,

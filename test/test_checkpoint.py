@@ -19,7 +19,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_round_trip_in_half_precision(saved: Path) -> None:
-    original, loaded = tiny_model(), load_model(saved, device="cpu")
+    original, loaded = tiny_model(), load_model(saved, device="cpu", dtype="float32")
     assert loaded.trained
     assert loaded.config == TINY
     assert not loaded.training

@@ -38,7 +38,7 @@ def test_state_dict_is_the_published_one() -> None:
 def test_published_checkpoint_loads(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     path = tmp_path / "taptrv2.pth"
     torch.save({"ema_model": {f"module.{name}": value for name, value in state.items()}, "model": {}}, path)
-    loaded = load_model(path, device="cpu")
+    loaded = load_model(path, device="cpu", dtype="float32")
     assert loaded.trained
     assert loaded.config == PUBLISHED
     assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
