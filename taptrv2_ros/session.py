@@ -129,7 +129,10 @@ class TrackingSession:
     def _recover(self, error: Exception, trace: str) -> None:
         """After an error nobody foresaw the tracker's state is unknown: start anew instead of tracking nonsense."""
         self._refuse(f"{type(error).__name__}: {error}", f"tracking failed in an image on '{self._topic}': {trace}")
-        self._reset("tracking failed")
+        if self._headers:
+            self._reset("tracking failed")
+        else:  # it failed in the first image, perhaps again: nothing is lost, so nothing more to tell
+            self._tracker.reset()
 
     def _refuse(self, problem: str, text: str) -> None:
         self.counters.refused += 1
