@@ -12,15 +12,19 @@ from .atlas import Atlas
 from .config import ClipConfig, Clips
 from .dice import Dice
 from .layered import build_layered
+from .motion_blur import blur
 from .photometric import photograph
 from .points import choose, follow
 from .render import Frame, render
 from .rooms import build_rooms
 from .scene import Scene, image_boxes
+from .shadows import Shadow
 from .shapes import outlines
 from .trace import Tracer
 
 LOG = logging.getLogger(__name__)
+MOTION_BLUR = 0.35
+"""Share of the clips with it."""
 Builder = Callable[[Dice, ClipConfig, Atlas, Tensor], Scene]
 
 
@@ -82,10 +86,14 @@ class ClipGenerator:
         exact = scene.to(self.device, torch.float64)
         tracer = Tracer(exact.to(self.device, torch.float32), self.shapes)
         shape = (len(speed), self.config.frames)
-        video, seen = render(tracer, self.atlas, self.frame, boxes, self.config.antialias)
+        cells = 64 if max(self.config.height, self.config.width) <= 160 else 112
+        shadow = Shadow.cast(scene, self.shapes, cells, dice.integer(0, 3))
+        video, seen = render(tracer, self.atlas, self.frame, boxes, shadow, self.config.antialias)
         video, seen = video.unflatten(0, shape), seen.unflatten(0, shape)
         chosen = choose(self.config, tracer, self.frame, video, seen, self._source)
         xy, visible, inside = follow(self.config, exact, tracer, self.frame, chosen)
         if self.config.photometric:
+            for clip in dice.chance(MOTION_BLUR, len(speed)).nonzero()[:, 0].tolist():
+                blur(video[clip], tracer, self.frame, clip * self.config.frames, dice.number(0.2, 0.9))
             video = photograph(video, dice, self._source)
         return video, xy, visible, inside, chosen[0]

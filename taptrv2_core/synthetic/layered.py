@@ -46,6 +46,9 @@ def build_layered(dice: Dice, config: ClipConfig, atlas: Atlas, speed: Tensor) -
         shape=shape.repeat_interleave(frames, 0).double(),
         skin=skin,
         light=torch.zeros(len(pose), count, 3, dtype=torch.float64),
+        sun_pose=torch.zeros(len(pose), 0, 3, 4, dtype=torch.float64),
+        to_sun=torch.zeros(len(pose), 3, 4, dtype=torch.float64),
+        ambient=torch.ones(len(pose), dtype=torch.float64),
     )
 
 

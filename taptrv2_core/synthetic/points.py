@@ -115,7 +115,7 @@ def _anchor(
     """Places (B, N, 3) on the objects and faces (B, N) of what is seen at xy, at depth key, in the query frames."""
     clips, points = query.shape
     at = (torch.arange(clips, device=query.device)[:, None] * frames + query).flatten()
-    scene = Scene(exact.kinds, *(t[at] for t in exact.tensors()))
+    scene = exact.take(at)
     d = frame.to_rays(xy.double().reshape(-1, 1, 2))
     flat = index.reshape(-1, 1, 1)
     p, q, r, _ = locate(scene, d, key.double().reshape(-1, 1, 1), flat)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .atlas import Atlas
 from .scene import FACES, Scene
+from .shadows import Shadow
 from .trace import Tracer, facing, locate
 
 CHUNK = {"cpu": 1 << 18, "cuda": 1 << 23}
@@ -37,7 +38,9 @@ class Frame:
         return torch.stack((x, y, torch.ones_like(x)), 1)[:, :, None]
 
 
-def render(tracer: Tracer, atlas: Atlas, frame: Frame, boxes: Tensor, antialias: bool) -> tuple[Tensor, Tensor]:
+def render(
+    tracer: Tracer, atlas: Atlas, frame: Frame, boxes: Tensor, shadow: Shadow | None, antialias: bool
+) -> tuple[Tensor, Tensor]:
     """Images (F, 3, H, W) without photometric effects, and the object in each pixel's centre, (F, H, W) int64.
 
     `boxes` are `scene.image_boxes`, on the CPU.
@@ -51,39 +54,45 @@ def render(tracer: Tracer, atlas: Atlas, frame: Frame, boxes: Tensor, antialias:
         part = boxes[start:stop]
         bounds = torch.stack((part.amin(0), part.amax(0)), -1)  # the smallest top, the largest bottom, ...
         limits = [(b[0][0], b[1][1], b[2][0], b[3][1]) for b in bounds.tolist()]
-        scene = tracer.scene.frames(start, stop)
+        shader = Shader(tracer.scene.frames(start, stop), atlas, shadow.frames(start, stop) if shadow else None)
         key, index = tracer.nearest(frame.d, start, stop, limits)
-        face, colour = shade(scene, atlas, frame.d, key, index)
+        face, colour = shader.colours(frame.d, key, index)
         image = colour.transpose(0, 1)
         if antialias:
             image = image.contiguous()
-            _soften(tracer, atlas, frame, image, index * FACES + face, start, stop)
+            _soften(tracer, shader, frame, image, index * FACES + face, start, stop)
         video[start:stop], seen[start:stop] = image, index
     return video, seen
 
 
-def shade(scene: Scene, atlas: Atlas, d: Tensor, key: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Face (F, H, W) and colour (3, F, H, W) of what `Tracer.nearest` found."""
-    p, q, r, depth = locate(scene, d, key, index)
-    face = facing(scene, index, p, q, r)
-    skin = scene.skin.transpose(1, 2).contiguous()  # (F, 8, K * 6)
-    at = (index * FACES + face).flatten(1)
-    x, y, su, sv, ou, ov, level, gain = (torch.gather(skin[:, i], 1, at).view(p.shape) for i in range(8))
-    if scene.layered:
-        u, v = p, q
-    else:
-        first, last = (face < 2).to(p.dtype), (face > 3).to(p.dtype)
-        u, v = p + (q - p) * first, r + (q - r) * last
-        light = scene.light.transpose(1, 2).contiguous()
-        lx, ly, lz = (torch.gather(light[:, i], 1, index.flatten(1)).view(p.shape) for i in range(3))
-        gain = gain + (lx * p + ly * q + lz * r).clamp_(min=0)
-    level = level - 1.5 * torch.log2(depth.clamp(min=1e-6))
-    return face, atlas.sample(u * su + ou, v * sv + ov, x, y, level) * gain
+class Shader:
+    """Colours of what was traced, in some frames of a scene."""
+
+    def __init__(self, scene: Scene, atlas: Atlas, shadow: Shadow | None) -> None:
+        self.scene, self.atlas, self.shadow = scene, atlas, shadow
+        self.skin = scene.skin.transpose(1, 2).contiguous()  # (F, 8, K * 6)
+        self.light = scene.light.transpose(1, 2).contiguous()
+
+    def colours(self, d: Tensor, key: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Face (F, H, W) and colour (3, F, H, W) of what `Tracer.nearest` found at d (F or 1, 3, H, W)."""
+        p, q, r, depth = locate(self.scene, d, key, index)
+        face = facing(self.scene, index, p, q, r)
+        at = (index * FACES + face).flatten(1)
+        x, y, su, sv, ou, ov, level, gain = (torch.gather(self.skin[:, i], 1, at).view(p.shape) for i in range(8))
+        if self.scene.layered:
+            u, v = p, q
+        else:
+            first, last = (face < 2).to(p.dtype), (face > 3).to(p.dtype)
+            u, v = p + (q - p) * first, r + (q - r) * last
+            sun = [torch.gather(self.light[:, i], 1, index.flatten(1)).view(p.shape) for i in range(3)]
+            gain += (sun[0] * p + sun[1] * q + sun[2] * r).clamp_(min=0)
+        if self.shadow:
+            gain = self.shadow.apply(d, key, gain)
+        level -= torch.log2(depth.clamp(min=1e-6)).mul_(1.5)
+        return face, self.atlas.sample(u * su + ou, v * sv + ov, x, y, level) * gain
 
 
-def _soften(
-    tracer: Tracer, atlas: Atlas, frame: Frame, image: Tensor, label: Tensor, start: int, stop: int
-) -> None:
+def _soften(tracer: Tracer, shader: Shader, frame: Frame, image: Tensor, label: Tensor, start: int, stop: int) -> None:
     """Average several rays in the pixels of `image` beside an edge between faces: exact edges at sub-pixel places."""
     edge = torch.zeros_like(label, dtype=torch.bool)
     across, along = label[:, :, 1:] != label[:, :, :-1], label[:, 1:] != label[:, :-1]
@@ -104,5 +113,5 @@ def _soften(
     d = frame.d[0].flatten(1)[:, pixel].transpose(0, 1)[:, :, None].repeat(1, 1, len(SUBPIXELS), 1)
     d[:, :2] += shift[None, :, :, None]
     key, index = tracer.nearest(d, start, stop)
-    colour = shade(tracer.scene.frames(start, stop), atlas, d, key, index)[1].mean(2)
+    colour = shader.colours(d, key, index)[1].mean(2)
     image.flatten(2)[where[:, 0], :, where[:, 1]] = colour[:, where[:, 0], rank].T

@@ -14,10 +14,13 @@ from .atlas import Atlas
 from .config import ClipConfig
 from .dice import Dice, path
 from .scene import BALL, BOX, CARD, ROOM, Scene
+from .shadows import sun_view
 from .shapes import COUNT
 from .skins import dress, set_levels, set_shading
 
 WAVES = 2
+SHADOWS = 0.75
+"""Share of the batches with cast shadows."""
 
 
 def build_rooms(dice: Dice, config: ClipConfig, atlas: Atlas, speed: Tensor) -> Scene:
@@ -45,16 +48,22 @@ def build_rooms(dice: Dice, config: ClipConfig, atlas: Atlas, speed: Tensor) -> 
     texels[:, 0] = (size * sharp * (half * focal[:, :1, None] / 3.0))[:, 0]
     skin = dress(dice, atlas, texels, frames, half)
     set_levels(skin, kinds, back)
-    sun = torch.nn.functional.normalize(dice.normal(clips, 3) - torch.tensor([0.0, 1.5, 0.0]), dim=-1)
+    sun = torch.nn.functional.normalize(dice.normal(clips, 3) - torch.tensor([0.0, 2.0, 0.0]), dim=-1)
     share = dice.uniform(0.1, 0.7, clips) * config.photometric
-    light = set_shading(
-        skin, kinds, axes, sun.repeat_interleave(frames, 0), *(s.repeat_interleave(frames) for s in (1 - share, share))
-    )
+    sun, share = sun.repeat_interleave(frames, 0), share.repeat_interleave(frames)
+    light = set_shading(skin, kinds, axes, sun, 1 - share, share)
     shape = dice.integers(0, COUNT, clips, len(kinds))
     shape = torch.where(dice.chance(0.4, clips, len(kinds)), -1, shape).repeat_interleave(frames, 0).double()
+    glow, sun_eye = sun_view(sun)
+    sun_local, sun_offset = local[:, 1:], place.flatten(0, 1)[:, 1:] - sun_eye[:, None]
+    sun_pose = torch.cat((glow[:, None] @ sun_local, glow[:, None] @ sun_offset[..., None]), -1)
+    to_sun = torch.cat((glow @ torch.linalg.inv(view[:, 0]), glow @ (eye.flatten(0, 1) - sun_eye)[..., None]), -1)
+    if not config.photometric or dice.number(0, 1) > SHADOWS:
+        sun_pose = sun_pose[:, :0]
     return Scene(
         kinds=kinds, pose=pose, back=back, order=torch.zeros(pose.shape[:2], dtype=torch.float64),
         bend=_cloth(dice, time, speed, kinds), shape=shape, skin=skin, light=light,
+        sun_pose=sun_pose, to_sun=to_sun, ambient=1 - share,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 ROOM, BOX, BALL, CARD, LAYER = range(5)
 FACES = 6
+UNBEND_STEPS = 40
 SKIN = ("x", "y", "su", "sv", "ou", "ov", "level", "gain")
 """What is known of a face's texture: the tile's corner in the atlas, texels per unit of the object's coordinates, offset,
 what to add to the mip level, brightness."""
@@ -43,6 +44,12 @@ class Scene:
     two, layers the last but one."""
     light: Tensor
     """(F, K, 3): shading of balls, gain + max(0, light . q)."""
+    sun_pose: Tensor
+    """(F, K - 1, 3, 4): q to the X of an eye at the sun, of all objects but the room; (F, 0, 3, 4): no shadows."""
+    to_sun: Tensor
+    """(F, 3, 4): X of the camera to X of the sun."""
+    ambient: Tensor
+    """(F,): brightness in full shade."""
 
     @property
     def layered(self) -> bool:
@@ -62,6 +69,10 @@ class Scene:
         """A copy elsewhere."""
         return Scene(self.kinds, *(t.to(device, dtype) for t in self.tensors()))
 
+    def take(self, which: Tensor) -> Scene:
+        """The frames with these numbers."""
+        return Scene(self.kinds, *(t[which] for t in self.tensors()))
+
     def frames(self, start: int, stop: int) -> Scene:
         """Some of the frames."""
         return Scene(self.kinds, *(t[start:stop] for t in self.tensors()))
@@ -73,13 +84,14 @@ def waves(bend: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     return (bend[..., 0] * s).sum(-1), (bend[..., 1] * s).sum(-1)
 
 
-def project(scene: Scene, index: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+def project(scene: Scene, index: Tensor, place: Tensor, steps: int = UNBEND_STEPS) -> tuple[Tensor, Tensor]:
     """Where points of objects are in the image.
 
     Args:
         scene: F frames.
         index: (F, N) objects.
         place: (F, N, 3) their own coordinates.
+        steps: of the iteration that inverts a layer's waves.
 
     Returns: d (F, N, 3) as (x, y, 1), and the depth key (F, N): larger is nearer, not positive is behind the camera.
     """
@@ -88,7 +100,7 @@ def project(scene: Scene, index: Tensor, place: Tensor) -> tuple[Tensor, Tensor]
     bend = torch.gather(scene.bend.flatten(2), 1, index[..., None].expand(-1, -1, size)).unflatten(-1, (-1, 5))
     p, q, r = place.unbind(-1)
     if scene.layered:
-        p, q = unbend(bend, p, q)
+        p, q = unbend(bend, p, q, steps)
         r = torch.zeros_like(r)
     else:
         card = torch.tensor([kind == CARD for kind in scene.kinds], device=index.device)[index]
@@ -101,10 +113,11 @@ def project(scene: Scene, index: Tensor, place: Tensor) -> tuple[Tensor, Tensor]
     return d, torch.where(depth > 1e-3, 1 / depth, -1.0)
 
 
-def unbend(bend: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Solve p + waves(p) = u by fixed-point iteration: the waves' slopes stay below 0.5, so 40 steps are exact."""
+def unbend(bend: Tensor, u: Tensor, v: Tensor, steps: int = UNBEND_STEPS) -> tuple[Tensor, Tensor]:
+    """Solve p + waves(p) = u by fixed-point iteration: the waves' slopes stay below 0.5, so each step at
+    least halves the error and 40 are exact."""
     p, q = u, v
-    for _ in range(40):
+    for _ in range(steps):
         dp, dq = waves(bend, p, q)
         p, q = u - dp, v - dq
     return p, q

@@ -115,7 +115,9 @@ def locate(scene: Scene, d: Tensor, key: Tensor, index: Tensor) -> tuple[Tensor,
         return torch.gather(table[:, i], 1, flat).view(shape)
 
     def row(i: int) -> Tensor:
-        return torch.addcmul(part(rows, 4 * i).mul_(d[:, 0]), part(rows, 4 * i + 1), d[:, 1]).add_(part(rows, 4 * i + 2))
+        return torch.addcmul(part(rows, 4 * i).mul_(d[:, 0]), part(rows, 4 * i + 1), d[:, 1]).add_(
+            part(rows, 4 * i + 2)
+        )
 
     a, b, c = row(0), row(1), row(2)
     if not scene.layered:
