@@ -1,5 +1,7 @@
 # Two commands for a fresh machine: "make demo" and "make test". Where ROS 2 is sourced, they use it.
 .DEFAULT_GOAL := help
+# Python puts the folder it is started in first on its path; here that would hide the installed package and its ops.
+PYTEST := import sys; sys.path.remove(""); import pytest; sys.exit(pytest.main())
 .PHONY: help demo test build lint clean distclean
 
 help:
@@ -22,7 +24,7 @@ demo: build
 test:
 	@tools/environment.sh dev
 	@tools/build.sh
-	@tools/run.sh pytest $(ARGS)
+	@tools/run.sh python -c '$(PYTEST)' $(ARGS)
 
 lint:
 	@tools/environment.sh dev

@@ -9,6 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
 
 check_python() {
   local version machine
+  [[ ${ROS_VERSION:-2} == 2 ]] || fail "ROS 1 ($ROS_DISTRO) is sourced, but this is for ROS 2. Open a shell without it."
   command -v "$PYTHON" >/dev/null || fail "no '$PYTHON' here. Install Python 3.10 to 3.13 (sudo apt install python3 python3-venv python3-dev), or name yours: make PYTHON=/path/to/python"
   version=$("$PYTHON" -c 'import sys; print(*sys.version_info[:2], sep=".")')
   machine=$(uname -m)
