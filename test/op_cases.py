@@ -160,7 +160,7 @@ def main(device: str) -> None:
             for arguments in strided(inputs(op, replace(Case(), queries=5), dtype, device)):
                 worst = max(worst, compare_arguments(op, arguments))
         print(
-            f"ops {device} {str(dtype).removeprefix('torch.'):9s} {len(OPS) * len(CASES)} cases  error {worst:.1e}  ok"
+            f"ops {device} {str(dtype).removeprefix('torch.'):9s} {len(OPS) * len(CASES)} cases  relative error {worst:.1e}  ok"
         )
 
 

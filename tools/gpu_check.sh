@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Builds the ops for this machine's GPU, checks ops and network on it, times them and prints a short table last.
+#
+#   tools/gpu_check.sh               needs torch (with CUDA), numpy and nvcc; no network; under 8 minutes
+#   PYTHON=python3.12 tools/gpu_check.sh
+#   SANITIZE=1 tools/gpu_check.sh    the op checks once more under compute-sanitizer, which takes minutes
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+python=${PYTHON:-python3}
+
+fail() {
+  echo "gpu_check: $*" >&2
+  exit 1
+}
+
+"$python" -c "import torch, numpy" || fail "$python has no torch or numpy; set PYTHON to one that has"
+"$python" -c "import torch; raise SystemExit(not torch.cuda.is_available())" ||
+  fail "torch sees no GPU (built for CUDA: $("$python" -c 'import torch; print(torch.version.cuda)'))"
+if [[ -z ${CUDA_HOME:-} ]]; then
+  for home in "$(dirname "$(dirname "$(readlink -f "$(command -v nvcc || echo /none/bin/nvcc)")")")" /usr/local/cuda; do
+    if [[ -x $home/bin/nvcc && -f $home/include/cuda_runtime.h ]]; then export CUDA_HOME=$home && break; fi
+  done
+fi
+[[ -x ${CUDA_HOME:-/none}/bin/nvcc ]] || fail "no CUDA toolkit: set CUDA_HOME to the folder with bin/nvcc"
+
+date -u
+"$python" - <<'PY'
+import torch
+p = torch.cuda.get_device_properties(0)
+print(f"{p.name}, compute capability {p.major}.{p.minor}, {p.total_memory / 2**30:.0f} GiB, torch {torch.__version__}, CUDA {torch.version.cuda}")
+PY
+"$CUDA_HOME/bin/nvcc" --version | tail -n 1
+
+TORCH_CUDA_ARCH_LIST=$("$python" -c "import torch; print('%d.%d' % torch.cuda.get_device_capability())")
+export TORCH_CUDA_ARCH_LIST
+export TAPTRV2_CUDA=1
+echo "== build for $TORCH_CUDA_ARCH_LIST"
+start=$SECONDS
+log=$(mktemp)
+if ! timeout 240 "$python" tools/op_build.py --inplace >"$log" 2>&1; then
+  tail -n 40 "$log"
+  fail "the build failed; whole log in $log"
+fi
+echo "built in $((SECONDS - start)) s"
+
+if [[ ${SANITIZE:-0} == 1 ]]; then
+  echo "== compute-sanitizer"
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 PYTHONPATH=. "$CUDA_HOME/bin/compute-sanitizer" --tool memcheck \
+    "$python" test/op_cases.py cuda || fail "compute-sanitizer found errors"
+fi
+"$python" tools/gpu_check.py
+code=$?
+echo "whole check: $((SECONDS)) s"
+exit $code
