@@ -159,9 +159,8 @@ def main(device: str) -> None:
                 worst = max(worst, compare(op, case, dtype, device))
             for arguments in strided(inputs(op, replace(Case(), queries=5), dtype, device)):
                 worst = max(worst, compare_arguments(op, arguments))
-        print(
-            f"ops {device} {str(dtype).removeprefix('torch.'):9s} {len(OPS) * len(CASES)} cases  relative error {worst:.1e}  ok"
-        )
+        name = str(dtype).removeprefix("torch.")
+        print(f"ops {device} {name:9s} {len(OPS) * len(CASES)} cases  relative error {worst:.1e}  ok")
 
 
 if __name__ == "__main__":
