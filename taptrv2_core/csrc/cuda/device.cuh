@@ -202,7 +202,7 @@ __device__ inline void softmax_gradient(const A (&weights)[kSamplesOfLane], A (&
 }
 
 __device__ inline void atomic_add(float* p, const float (&v)[4]) {
-#if __CUDA_ARCH__ >= 900
+#if __CUDA_ARCH__ >= 900 && CUDART_VERSION >= 12080
   atomicAdd(reinterpret_cast<float4*>(p), make_float4(v[0], v[1], v[2], v[3]));
 #else
 #pragma unroll
