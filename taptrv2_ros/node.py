@@ -68,7 +68,14 @@ def main(args: list[str] | None = None) -> int:
         get_logger(NAME).fatal(f"failed: {traceback.format_exc()}")
     finally:
         rclpy.utilities.try_shutdown()
+        _ignore_signals()
     return 1
+
+
+def _ignore_signals() -> None:
+    """A second Ctrl-C, as ros2 launch sends, must not kill the process, and its exit status, while Python ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _run(stop: threading.Event) -> int:
