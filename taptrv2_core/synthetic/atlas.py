@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
+from importlib.util import find_spec
+from pathlib import Path
 
+import cv2
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate
@@ -13,9 +15,13 @@ from .config import ClipConfig
 from .dice import Dice
 from .textures import paint
 
-LOG = logging.getLogger(__name__)
 SMALLEST = 8
 PHOTO_SHARE = 0.25
+"""Of the training split's textures, where there are photographs."""
+PHOTOS = (
+    ("skimage", "data", ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png", "rocket.jpg")),
+    ("sklearn", "datasets/images", ("china.jpg", "flower.jpg")),
+)
 
 
 class Atlas:
@@ -33,7 +39,7 @@ class Atlas:
         self.levels = int(math.log2(self.size / SMALLEST)) + 1
         self.image = torch.zeros(1, 3, rows * 2 * self.size, self.columns * self.size, device=device)
         self.versions = [-1] * self.count
-        self.photos = photo_textures() if config.split == "train" else []
+        self.photos = photo_textures() if config.photos and config.split == "train" else []
 
     def refresh(self, batch: int) -> None:
         """Bring the pool to the state it has at this batch."""
@@ -84,34 +90,16 @@ class Atlas:
 
 
 def photo_textures() -> list[Tensor]:
-    """Photographs that come inside scikit-image and scikit-learn, (3, H, W) in [0, 1]; none if neither is installed.
-
-    Licences: see docs/synthetic.md. They are textures beside the procedural ones of the training split.
-    """
+    """Photographs that lie inside the packages scikit-image and scikit-learn, (3, H, W) in [0, 1]; those of a package
+    that is not installed are left out. Nothing is downloaded. Licences: docs/synthetic.md."""
     images: list[Tensor] = []
-    try:
-        from skimage import data
-
-        for name in ("astronaut", "chelsea", "coffee", "rocket", "brick", "grass", "gravel"):
-            try:
-                images.append(_as_image(getattr(data, name)()))
-            except (OSError, ImportError, ValueError, ConnectionError):  # some samples are downloads, not in the wheel
-                LOG.debug("scikit-image's %s is not at hand", name)
-    except ImportError:
-        pass
-    try:
-        from sklearn.datasets import load_sample_images
-
-        images += [_as_image(image) for image in load_sample_images().images]
-    except (ImportError, OSError):
-        pass
+    for package, folder, names in PHOTOS:
+        found = find_spec(package)
+        for place in (found.submodule_search_locations or []) if found else []:
+            paths = [Path(place, folder, name) for name in names]
+            pictures = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in paths if path.is_file()]
+            images += [torch.from_numpy(p[..., ::-1].copy()).permute(2, 0, 1) / 255.0 for p in pictures if p is not None]
     return images
-
-
-def _as_image(array: object) -> Tensor:
-    image = torch.as_tensor(array).float() / 255
-    image = image[..., None].expand(-1, -1, 3) if image.ndim == 2 else image[..., :3]
-    return image.permute(2, 0, 1).contiguous()
 
 
 def _cut_photo(photo: Tensor, dice: Dice, size: int) -> Tensor:

@@ -54,6 +54,9 @@ class ClipConfig:
     refresh_every: int = 8
     """One texture of the pool is replaced every so many batches; 0: never."""
 
+    photos: bool = True
+    """Use photographs too as textures of the training split, if scikit-image or scikit-learn is installed."""
+
     def __post_init__(self) -> None:
         if min(self.frames, self.height, self.width, self.points, self.textures) < 1:
             raise ValueError("ClipConfig: frames, height, width, points and textures must be positive")

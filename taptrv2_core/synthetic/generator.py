@@ -87,7 +87,7 @@ class ClipGenerator:
         tracer = Tracer(exact.to(self.device, torch.float32), self.shapes)
         shape = (len(speed), self.config.frames)
         cells = 64 if max(self.config.height, self.config.width) <= 160 else 112
-        shadow = Shadow.cast(scene, self.shapes, cells, dice.integer(0, 3))
+        shadow = Shadow.cast(scene, self.shapes, cells, dice.integer(1, 4))
         video, seen = render(tracer, self.atlas, self.frame, boxes, shadow, self.config.antialias)
         video, seen = video.unflatten(0, shape), seen.unflatten(0, shape)
         chosen = choose(self.config, tracer, self.frame, video, seen, self._source)

@@ -12,6 +12,8 @@ from .trace import Tracer, locate
 
 STRIDE = 4
 TAPS = 7
+LONGEST = 0.2
+"""Longest smear in halves of the image's larger side."""
 
 
 def blur(video: Tensor, tracer: Tracer, frame: Frame, start: int, shutter: float) -> None:
@@ -23,7 +25,8 @@ def blur(video: Tensor, tracer: Tracer, frame: Frame, start: int, shutter: float
     """
     height, width = video.shape[-2:]
     motion = velocity(tracer, frame, start, start + len(video)) * shutter
-    motion = _spread(motion)
+    length = torch.linalg.vector_norm(motion, dim=1, keepdim=True)
+    motion = _spread(motion * (LONGEST / length.clamp(min=LONGEST)))  # a few taps cannot smear farther
     motion = interpolate(motion, (height, width), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
     to_grid = frame.half * 2 / torch.tensor([width, height], device=video.device)
     base = (frame.to_pixels(frame.d[0].permute(1, 2, 0)) * 2 + 1) / torch.tensor(

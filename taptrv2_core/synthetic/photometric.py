@@ -48,7 +48,7 @@ def _expose(video: Tensor, dice: Dice) -> Tensor:
     gain = torch.exp(dice.normal(clips, 1) * 0.18 + drift + flicker)
     balance = torch.exp(dice.normal(clips, 1, 3) * 0.06 + dice.normal(clips, 1, 3) * 0.03 * t[:, None])
     mean = video.mean((1, 2, 3, 4))
-    auto = (0.42 / mean.clamp(min=0.02)).clamp(0.5, 3.0) ** 0.7  # a camera's automatic exposure
+    auto = (0.42 / mean.clamp(min=0.02)).clamp(0.5, 2.5) ** 0.6  # a camera's automatic exposure
     lift = dice.normal(clips, 1, 1) * 0.04
     scale = _on(video, (gain[..., None] * balance))[..., None, None] * auto[:, None, None, None, None]
     x = torch.linspace(-1, 1, width, device=video.device) ** 2 * (width / max(width, height)) ** 2

@@ -48,8 +48,8 @@ def build_rooms(dice: Dice, config: ClipConfig, atlas: Atlas, speed: Tensor) -> 
     texels[:, 0] = (size * sharp * (half * focal[:, :1, None] / 3.0))[:, 0]
     skin = dress(dice, atlas, texels, frames, half)
     set_levels(skin, kinds, back)
-    sun = torch.nn.functional.normalize(dice.normal(clips, 3) - torch.tensor([0.0, 2.0, 0.0]), dim=-1)
-    share = dice.uniform(0.1, 0.7, clips) * config.photometric
+    sun = torch.nn.functional.normalize(dice.normal(clips, 3) - torch.tensor([0.0, 3.0, 0.0]), dim=-1)
+    share = dice.uniform(0.1, 0.65, clips) * config.photometric
     sun, share = sun.repeat_interleave(frames, 0), share.repeat_interleave(frames)
     light = set_shading(skin, kinds, axes, sun, 1 - share, share)
     shape = dice.integers(0, COUNT, clips, len(kinds))
@@ -105,11 +105,27 @@ def _things(
     axis = torch.where(floating[..., None], dice.direction(clips, count), up)
     yaw = dice.uniform(0, 2 * math.pi, clips, count)
     turn = _turn(yaw[:, None] + move[..., 3] * 0.8, axis[:, None].expand(-1, len(time), -1, -1))
-    _room(dice, size, centre, turn, config)
+    if config.split == "heldout":
+        _join(dice, kinds, size, centre, turn)
+    _room(dice, size, centre, turn)
     return turn, size, centre
 
 
-def _room(dice: Dice, size: Tensor, centre: Tensor, turn: Tensor, config: ClipConfig) -> None:
+def _join(dice: Dice, kinds: tuple[int, ...], size: Tensor, centre: Tensor, turn: Tensor) -> None:
+    """Solids of the held-out clips: every second box is joined to the one before, as crosses, tees and steps, and moves
+    with it; balls are long and thin."""
+    clips = len(size)
+    for k in range(4, kinds.index(BALL), 2):
+        size[:, k] = size[:, k - 1] * dice.log_uniform(0.4, 1.6, clips, 3)
+        offset = size[:, k - 1] * dice.uniform(-1, 1, clips, 3)
+        turn[:, :, k] = turn[:, :, k - 1]
+        centre[:, :, k] = centre[:, :, k - 1] + (turn[:, :, k] @ offset[:, None, :, None])[..., 0]
+    ball = torch.tensor([kind == BALL for kind in kinds])
+    size[:, ball, 0] *= 2.2
+    size[:, ball, 2] *= 0.6
+
+
+def _room(dice: Dice, size: Tensor, centre: Tensor, turn: Tensor) -> None:
     """Put the room into slot 0, in half of the clips a table top and its foot into slots 1 and 2."""
     clips = len(size)
     table = dice.chance(0.5, clips)

@@ -15,8 +15,8 @@ DISTANCE = 8.0
 """Metres from the middle of the scene to the sun's eye: far enough for nearly parallel light."""
 EXTENT = 2.6
 """Half side of the square that the sun sees, in metres; beyond it nothing casts a shadow."""
-SHARPNESS = 14.0
-"""Of the soft depth test, a metre: shade sets in within some centimetres of what casts it."""
+RANGE = 3.0
+"""Metres before and behind the middle of the scene within which depths are told apart."""
 BIAS = 0.08
 """Metres within which a surface does not shade itself."""
 
@@ -32,10 +32,11 @@ def sun_view(to_sun: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class Shadow:
-    """Soft shadow map of every frame."""
+    """Soft shadow map of every frame (a variance shadow map)."""
 
     depth: Tensor
-    """(F, 1, M, M): exp(SHARPNESS * depth), smoothed."""
+    """(F, 2, M, M): depth from the middle of the scene and its square, smoothed: their means and variances bound the
+    share of light that arrives (Chebyshev), which gives soft edges at a single look-up."""
     to_sun: Tensor
     """(F, 3, 4): X of the camera to X of the sun."""
     ambient: Tensor
@@ -66,12 +67,11 @@ class Shadow:
         bounds = torch.stack((boxes.amin(0), boxes.amax(0)), -1).tolist()
         limits = [(b[0][0], b[1][1], b[2][0], b[3][1]) for b in bounds]
         key = Tracer(seen.to(shapes.device, torch.float32), shapes).nearest(d, boxes=limits)[0]
-        depth = (1 / key.clamp(min=1 / (DISTANCE + 4)) - DISTANCE).clamp(-4, 4)
-        far = torch.full_like(depth, 4.0)
-        far[:, 1:-1, 1:-1] = depth[:, 1:-1, 1:-1]
-        value = (SHARPNESS * far).exp()[:, None]
-        if soft:
-            value = avg_pool2d(pad(value, (soft,) * 4, mode="replicate"), 2 * soft + 1, 1)
+        depth = torch.full_like(key, RANGE)
+        inner = key[:, 1:-1, 1:-1].clamp(min=1 / (DISTANCE + RANGE), max=1 / (DISTANCE - RANGE))
+        depth[:, 1:-1, 1:-1] = 1 / inner - DISTANCE  # nothing casts shadows beyond the map's border
+        value = torch.stack((depth, depth * depth), 1)
+        value = avg_pool2d(pad(value, (soft,) * 4, mode="replicate"), 2 * soft + 1, 1)
         return Shadow(value, scene.to_sun.to(value), scene.ambient.to(value))
 
     def frames(self, start: int, stop: int) -> Shadow:
@@ -84,7 +84,9 @@ class Shadow:
         z = 1 / key.clamp(min=1e-6)
         x, y, far = ((m[:, i, 0] * d[:, 0] + m[:, i, 1] * d[:, 1] + m[:, i, 2]) * z + m[:, i, 3] for i in range(3))
         grid = torch.stack((x / far, y / far), -1)
-        seen = grid_sample(self.depth, grid, align_corners=False, padding_mode="border")[:, 0]
-        lit = (seen * (SHARPNESS * (BIAS + DISTANCE - far)).clamp_(-60, 60).exp_()).clamp_(max=1)
+        mean, square = grid_sample(self.depth, grid, align_corners=False, padding_mode="border").unbind(1)
+        beyond = (far - (DISTANCE + BIAS) - mean).clamp_(min=0)
+        spread = torch.addcmul(square, mean, mean, value=-1).clamp_(min=BIAS**2 / 4)
+        lit = spread / (spread + beyond * beyond)
         ambient = self.ambient[:, None, None]
         return ambient + (gain - ambient) * lit
