@@ -19,9 +19,7 @@ needs_nvcc = pytest.mark.skipif(NVCC is None, reason="no nvcc")
 
 
 def nvcc(*arguments: str, folder: Path) -> str:
-    done = subprocess.run(
-        [str(NVCC), *arguments], cwd=folder, capture_output=True, text=True, timeout=900, check=False
-    )
+    done = subprocess.run([str(NVCC), *arguments], cwd=folder, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
