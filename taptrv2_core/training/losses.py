@@ -14,6 +14,8 @@ from taptrv2_core.training.unroll import Window
 
 UNIT = 256.0
 """Errors are in pixels of an image this large, so that the loss means the same at every training resolution."""
+SATURATION = 8.0
+"""Pixels from which on more error counts ever less: points lost anyway would drown those that can become exact."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class LossWeights:
     newest: float = 2.0
     """The newest frame of a window, whose answer a stream publishes, against its other frames."""
     visibility: float = 1.0
-    hidden_label: float = 2.0
+    hidden_label: float = 1.5
     """A hidden point in the visibility loss, against a visible one: hidden ones are rarer."""
     position: float = 0.2
     """One pixel of position error, against one nat of visibility."""
@@ -82,6 +84,7 @@ def _mean(values: list[Tensor]) -> Tensor:
 
 def _position_error(position: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     error = F.smooth_l1_loss(position * UNIT, target * UNIT, reduction="none").sum(-1)
+    error = SATURATION * torch.log1p(error / SATURATION)
     return (error * weight).sum() / weight.sum().clamp(min=1)
 
 
