@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 import warnings
+from queue import SimpleQueue
 
 import rclpy
 import rclpy.utilities
@@ -20,6 +21,7 @@ from taptrv2_ros.camera import Camera
 from taptrv2_ros.parameters import ParameterError, Parameters, declare
 
 NAME = "taptr"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _THREADS = 3  # images, requests about points, and the node's own parameter services
 
 
@@ -51,9 +53,10 @@ class TrackerNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C or SIGTERM. Returns the exit status: 0 after these, 1 if it cannot start or fails."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    # A queue of this kind may be put into from a signal handler; an Event may not, two signals in a row can lock it.
+    ended: SimpleQueue[None] = SimpleQueue()
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: ended.put(None))
     try:
         # Own handlers: rclpy's would shut the context down under the worker, which may be about to publish.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -61,7 +64,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"{NAME}: cannot start: {error}", file=sys.stderr)
         return 1
     try:
-        return _run(stop)
+        return _run(ended)
     except (ParameterError, CheckpointError, ValueError) as error:
         get_logger(NAME).fatal(f"cannot start: {error}")
     except Exception:
@@ -74,18 +77,18 @@ def main(args: list[str] | None = None) -> int:
 
 def _ignore_signals() -> None:
     """A second Ctrl-C, as ros2 launch sends, must not kill the process, and its exit status, while Python ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _run(stop: threading.Event) -> int:
+def _run(ended: SimpleQueue[None]) -> int:
     node = TrackerNode()
     executor = MultiThreadedExecutor(_THREADS)
     executor.add_node(node)
     failures: list[str] = []
-    thread = threading.Thread(target=_spin, args=(executor, failures, stop), name="taptr executor", daemon=True)
+    thread = threading.Thread(target=_spin, args=(executor, failures, ended), name="taptr executor", daemon=True)
     thread.start()
-    stop.wait()
+    ended.get()
     node.stop()
     executor.shutdown(timeout_sec=5.0)
     thread.join(5.0)
@@ -95,7 +98,7 @@ def _run(stop: threading.Event) -> int:
     return 1 if failures else 0
 
 
-def _spin(executor: MultiThreadedExecutor, failures: list[str], stop: threading.Event) -> None:
+def _spin(executor: MultiThreadedExecutor, failures: list[str], ended: SimpleQueue[None]) -> None:
     try:
         executor.spin()
     except ExternalShutdownException:
@@ -103,7 +106,7 @@ def _spin(executor: MultiThreadedExecutor, failures: list[str], stop: threading.
     except Exception:
         failures.append(traceback.format_exc())
     finally:
-        stop.set()
+        ended.put(None)
 
 
 if __name__ == "__main__":
