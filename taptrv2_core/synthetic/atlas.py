@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate
@@ -19,7 +20,11 @@ SMALLEST = 8
 PHOTO_SHARE = 0.25
 """Of the training split's textures, where there are photographs."""
 PHOTOS = (
-    ("skimage", "data", ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png", "rocket.jpg")),
+    (
+        "skimage",
+        "data",
+        ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png", "rocket.jpg"),
+    ),
     ("sklearn", "datasets/images", ("china.jpg", "flower.jpg")),
 )
 
@@ -69,8 +74,8 @@ class Atlas:
         self.versions[slot] = version
 
     def sample(self, u: Tensor, v: Tensor, x: Tensor, y: Tensor, level: Tensor) -> Tensor:
-        """Colours, (3, F, H, W), at texel coordinates u, v (F, H, W; mirrored beyond the texture) of the tiles at x, y, at
-        mip levels rounded to the nearest. Bilinear."""
+        """Colours, (3, F, H, W), bilinear, at texel coordinates u, v (F, H, W; mirrored beyond the texture) of the
+        tiles at x, y, at mip levels rounded to the nearest."""
         # Mirrored copies make the pattern's period twice the texture, and need no seamless texture.
         shrink = torch.exp2(-level.round().clamp_(0, self.levels - 1))
         top = (1 - shrink) * (2 * self.size)
@@ -98,7 +103,9 @@ def photo_textures() -> list[Tensor]:
         for place in (found.submodule_search_locations or []) if found else []:
             paths = [Path(place, folder, name) for name in names]
             pictures = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in paths if path.is_file()]
-            images += [torch.from_numpy(p[..., ::-1].copy()).permute(2, 0, 1) / 255.0 for p in pictures if p is not None]
+            images += [
+                torch.from_numpy(p[..., ::-1] / np.float32(255)).permute(2, 0, 1) for p in pictures if p is not None
+            ]
     return images
 
 

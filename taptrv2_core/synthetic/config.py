@@ -15,8 +15,8 @@ class Clips:
     video: Tensor
     """(B, T, 3, H, W) float32, RGB in [0, 1]."""
     xy: Tensor
-    """(B, T, N, 2) float32 pixels, exact also while the point is hidden or outside. Points behind the camera, which have
-    no image, lie far outside, as do those farther than four image sizes away (clamped there)."""
+    """(B, T, N, 2) float32 pixels, exact also while the point is hidden or outside. Points behind the camera, which
+    have no image, lie far outside, as do those farther than four image sizes away (clamped there)."""
     visible: Tensor
     """(B, T, N) bool: inside the image and not occluded."""
     inside: Tensor

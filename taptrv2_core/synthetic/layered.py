@@ -30,6 +30,7 @@ def build_layered(dice: Dice, config: ClipConfig, atlas: Atlas, speed: Tensor) -
     # the length of an object's unit vectors: on the image in the first frame, times a random sharpness
     scale = torch.linalg.vector_norm(whole[:, 0, :, :2, :2], dim=-2) * half  # (B, K, 2)
     texels = scale * dice.log_uniform(0.7, 2.5, clips, count, 1)
+    texels[:, 0].clamp_(max=0.6 * atlas.size)  # the image shows hardly more than the texture and its mirrored copy
     skin = dress(dice, atlas, torch.cat((texels, texels[..., :1]), -1), frames, half)
     back4 = torch.cat((back, zero), -1)
     kinds = (LAYER,) * count
@@ -115,7 +116,7 @@ def _matrix(turn: Tensor, a: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _bending(dice: Dice, time: Tensor, speed: Tensor, count: int) -> Tensor:
-    """(F, K, J, 5) waves that run through half of the objects. Slopes add up to less than 0.5, so they are invertible."""
+    """(F, K, J, 5) waves that run through half of the objects; slopes add up to less than 0.5: invertible."""
     clips = len(speed)
     soft = dice.chance(0.5, clips, count, 1)
     soft[:, 0] = dice.chance(0.3, clips, 1)

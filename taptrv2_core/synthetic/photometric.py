@@ -20,7 +20,7 @@ def photograph(video: Tensor, dice: Dice, source: torch.Generator) -> Tensor:
         if dice.number(0, 1) < 0.35:
             view *= _shadow(dice, view)
         if dice.number(0, 1) < 0.3:
-            view.copy_(_defocus(view, dice.number(0.4, 1.5)))
+            view.copy_(_defocus(view, max(dice.number(0.4, 1.6) * max(view.shape[-2:]) / 256, 0.3)))
         if dice.number(0, 1) < 0.1:
             view.copy_(view.mean(1, keepdim=True).expand_as(view))
     video = _expose(video, dice)

@@ -106,7 +106,8 @@ def follow(
     card = torch.tensor([kind == CARD for kind in exact.kinds], device=index.device)[everywhere]
     other_side = card_side(exact, everywhere) != face.repeat_interleave(frames, 0)
     visible &= ~(card & other_side)  # the back of a card is another surface
-    return tuple(t.view(clips, frames, *t.shape[1:]) for t in (track.float(), visible, inside))
+    shape = (clips, frames, -1)
+    return track.float().view(*shape, 2), visible.view(shape), inside.view(shape)
 
 
 def _anchor(

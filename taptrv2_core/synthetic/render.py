@@ -10,7 +10,7 @@ from .scene import FACES, Scene
 from .shadows import Shadow
 from .trace import Tracer, facing, locate
 
-CHUNK = {"cpu": 1 << 18, "cuda": 1 << 23}
+CHUNK = {"cpu": 1 << 18, "cuda": 1 << 25}
 """Pixels worked on at once: on a CPU as many as its cache holds."""
 SUBPIXELS = ((-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
 

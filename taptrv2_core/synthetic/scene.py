@@ -17,8 +17,8 @@ ROOM, BOX, BALL, CARD, LAYER = range(5)
 FACES = 6
 UNBEND_STEPS = 40
 SKIN = ("x", "y", "su", "sv", "ou", "ov", "level", "gain")
-"""What is known of a face's texture: the tile's corner in the atlas, texels per unit of the object's coordinates, offset,
-what to add to the mip level, brightness."""
+"""What is known of a face's texture: the tile's corner in the atlas, texels per unit of the object's coordinates,
+offset, what to add to the mip level, brightness."""
 
 
 @dataclass
@@ -26,8 +26,8 @@ class Scene:
     """F = B * T frames of B clips, K objects in each; float64 on the CPU when built."""
 
     kinds: tuple[int, ...]
-    """(K,) what the objects are, in this order; the same in all clips of the batch. In 3D the last card is the cloth: the
-    only one with waves."""
+    """(K,) what the objects are, in this order; the same in all clips of the batch. In 3D the last card is the cloth:
+    the only one with waves."""
     pose: Tensor
     """(F, K, 3, 4): q to X. Of a layer the columns are p, q, (unused), 1."""
     back: Tensor

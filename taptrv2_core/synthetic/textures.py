@@ -1,4 +1,4 @@
-"""Procedural textures: what surfaces look like. Each is a function of a seed; the two splits have families of their own."""
+"""Procedural textures: what surfaces look like. Each is a function of a seed; either split has families of its own."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def fractal(p: Painter) -> Tensor:
 
 def marble(p: Painter) -> Tensor:
     """Bands bent by noise: wood, marble, cloth folds."""
-    x, y = p.grid()
+    x, _ = p.grid()
     bent = x + p.noise(4, 1, 4, 0.5)[0] * p.dice.number(0.01, 0.08)
     wave = torch.sin(bent * 2 * math.pi * float(p.dice.log_uniform(3, 25, 1)) + p.noise(8, 1, 3, 0.6)[0])
     return p.blend((0.5 + 0.5 * wave)[None]) + p.noise(60, 1, 2, 0.7) * p.dice.number(0.0, 0.08)
 
 
 def leaves(p: Painter) -> Tensor:
-    """Dead leaves: discs and rectangles of all sizes covering one another, as surfaces and shadows do in photographs."""
+    """Dead leaves: discs and rectangles of all sizes covering one another, as surfaces do in photographs."""
     size = p.size
     image = p.colour().expand(3, size, size).clone()
     count = p.dice.integer(150, 500)
@@ -173,7 +173,7 @@ def faint(p: Painter) -> Tensor:
 
 def gradients(p: Painter) -> Tensor:
     """Smooth shading with a few soft spots and scratches."""
-    x, y = p.grid()
+    x, _ = p.grid()
     out = p.blend(x[None].expand(1, -1, -1)) + p.noise(5, 3, 2, 0.6) * 0.08
     spots = (p.noise(14, 1, 2, 0.6) - p.dice.number(0.8, 1.6)) * 4
     lines = 1 - (p.noise(6, 1, 3, 0.6).abs() * p.dice.number(15, 40)).clamp(0, 1)
@@ -249,10 +249,18 @@ def scribbles(p: Painter) -> Tensor:
 
 def rough(p: Painter) -> Tensor:
     """Noise of another spectrum: gravel, grass, fur (held-out)."""
-    x, y = p.grid()
+    x, _ = p.grid()
     grain = p.noise(float(p.dice.log_uniform(60, 160, 1)), 1, 2, 0.9) * p.noise(5, 1, 2).abs()
     streak = torch.sin((x + p.noise(30, 1, 2)[0] * 0.02) * 300) * p.noise(12, 1, 2)[0]
     return p.colour() * 0.6 + 0.2 + 0.15 * grain + 0.05 * streak + p.noise(12, 3, 3) * 0.06
+
+
+def plain(p: Painter) -> Tensor:
+    """Plaster: nearly plain, with a soft light and a few specks (held-out)."""
+    x, y = p.grid()
+    glow = torch.exp(-((x - p.dice.number(0, 1)) ** 2 + (y - p.dice.number(0, 1)) ** 2) * p.dice.number(2, 8))
+    specks = (p.noise(float(p.dice.log_uniform(40, 120, 1)), 1, 1) - 2.2).clamp(0, 1)
+    return p.colour() * (0.8 + 0.3 * glow) - specks * p.dice.number(0.1, 0.5)
 
 
 Family = Callable[[Painter], Tensor]
@@ -263,7 +271,7 @@ TRAIN: dict[str, tuple[Family, float]] = {
 }  # fmt: skip
 HELDOUT: dict[str, tuple[Family, float]] = {
     "cells": (cells, 2), "bricks": (bricks, 1.5), "ripples": (ripples, 1), "scribbles": (scribbles, 1.5),
-    "rough": (rough, 2), "plain": (faint, 1),
+    "rough": (rough, 2), "plain": (plain, 1),
 }  # fmt: skip
 
 

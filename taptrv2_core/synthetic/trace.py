@@ -107,7 +107,8 @@ class Tracer:
 
 
 def locate(scene: Scene, d: Tensor, key: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The place on the object seen, (p, q, r), and 1 / depth (a layer's w). d (F or 1, 3, H, W), the others (F, H, W)."""
+    """The place on the object seen, (p, q, r), and 1 / depth (a layer's w), each (F, H, W), as key and index are; d is
+    (F or 1, 3, H, W)."""
     shape, flat = index.shape, index.flatten(1)
     rows = scene.back.flatten(2).transpose(1, 2).contiguous()  # (F, 12, K)
 
