@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -44,6 +43,8 @@ def network_input(image: NDArray[Any], input_size: tuple[int, int], device: torc
     """
     height, width = input_size
     if image.shape[:2] != (height, width):
+        import cv2  # here, so that training and the ops' checks need only torch and numpy
+
         shrinks = image.shape[0] >= height and image.shape[1] >= width
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     tensor = torch.from_numpy(np.ascontiguousarray(image))
