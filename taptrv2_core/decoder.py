@@ -17,6 +17,7 @@ from taptrv2_core.encoder import LevelShapes, level_cells
 from taptrv2_core.geometry import inverse_sigmoid, sine_code
 from taptrv2_core.layers import MLP, MultiHeadAttention, init_sampling_offsets, mlp, modules
 from taptrv2_core.ops import key_aware_deformable_attention_from_offsets
+from taptrv2_core.prepared import Linear, PackedLinear, Prepared
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,18 @@ class LayerOutput:
     hidden: Tensor
 
 
-class KeyAwareAttention(nn.Module):
+class KeyAwareAttention(Prepared):
     """Key-aware deformable cross attention of queries to their frame's memory."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c = config.channels
         self.sample_shape = (config.heads, config.levels, config.points)
-        self.sampling_offsets = nn.Linear(c, 2 * config.samples)
-        self.value_proj = nn.Linear(c, c)
-        self.key_proj = nn.Linear(c, c)
-        self.query_proj = nn.Linear(c, c)
-        self.output_proj = nn.Linear(c, c)
+        self.sampling_offsets = Linear(c, 2 * config.samples)
+        self.value_proj = Linear(c, c)
+        self.key_proj = Linear(c, c)
+        self.query_proj = Linear(c, c)
+        self.output_proj = Linear(c, c)
         init_sampling_offsets(self.sampling_offsets, *self.sample_shape)
 
     def projection(self) -> tuple[Tensor, Tensor]:
@@ -93,6 +94,20 @@ class KeyAwareAttention(nn.Module):
     def project(self, memory: Tensor) -> Tensor:
         """memory (R, S, C) -> keys and values (R, S, M, 2, D), side by side a head."""
         return F.linear(memory, *self.projection()).unflatten(-1, (self.sample_shape[0], 2, -1))
+
+    def derive(self) -> None:
+        """Pack the weights of keys and values together."""
+        weight, bias = self.projection()
+        self.derived = (weight, bias, PackedLinear.of(weight, bias))
+
+    @torch.no_grad()
+    def project_into(self, memory: Tensor, out: Tensor) -> None:
+        """`project` for one frame, memory (S, C), into out (S, M, 2, D), contiguous."""
+        weight, bias, packed = self.derived or (*self.projection(), None)
+        if packed is None:
+            torch.addmm(bias, memory, weight.t(), out=out.flatten(1))
+        else:
+            out.flatten(1).copy_(packed(memory))
 
     def forward(
         self, query: Tensor, position: Tensor, key_value: Tensor, level_shapes: LevelShapes, slots: Tensor
@@ -132,12 +147,12 @@ class DecoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(c)
         self.temp_self_attn = MultiHeadAttention(c, config.heads)
         self.norm_temp = nn.LayerNorm(c)
-        self.linear1 = nn.Linear(c, config.decoder_feedforward)
-        self.linear2 = nn.Linear(config.decoder_feedforward, c)
+        self.linear1 = Linear(c, config.decoder_feedforward)
+        self.linear2 = Linear(config.decoder_feedforward, c)
         self.norm3 = nn.LayerNorm(c)
         self.update_pos_embed_head = MLP(2 * c, c, c)
         self.caupdate_weight_normalizer = nn.Sequential(*mlp(config.samples, c, c), nn.ReLU())
-        self.caupdate_weight_regressor = nn.Sequential(nn.Linear(c, config.samples))
+        self.caupdate_weight_regressor = nn.Sequential(Linear(c, config.samples))
 
     def project(self, memory: Tensor) -> Tensor:
         """What the layer needs of frames, once each: memory (R, S, C) -> keys and values (R, S, M, 2, D)."""
@@ -177,7 +192,7 @@ class DecoderLayer(nn.Module):
         embedding = self.update_pos_embed_head(code.to(x.dtype))
         x = self.norm_temp(x + self.temp_self_attn(x, embedding, masks.frames, along=1))
         x = self.norm2(x + self.self_attn(x, embedding, masks.queries, along=2))
-        return self.norm3(x + self.linear2(F.relu(self.linear1(x)))), moved
+        return self.norm3(x + self.linear2(self.linear1(x, relu=True))), moved
 
 
 class Decoder(nn.Module):
@@ -191,14 +206,9 @@ class Decoder(nn.Module):
         self.query_updater = mlp(2 * c, c, c)
         self.ca_update_fuser = mlp(2 * c, c, c, c)
         self.bbox_embed = modules(MLP(c, c, c, 4) for _ in range(layers))
-        self.class_embed = modules(nn.Linear(c, 3) for _ in range(layers))
+        self.class_embed = modules(Linear(c, 3) for _ in range(layers))
         for head in self.bbox_embed:
             head.start_at_zero()
-
-    def projection(self) -> tuple[Tensor, Tensor]:
-        """Weight (layers * 2C, C) and bias (layers * 2C,) that give the keys and values of all layers."""
-        pairs = [layer.cross_attn.projection() for layer in self.layers]
-        return torch.cat([weight for weight, _ in pairs]), torch.cat([bias for _, bias in pairs])
 
     def project(self, memory: Tensor) -> list[Tensor]:
         """memory (R, S, C) -> each layer's keys and values (R, S, M, 2, D)."""

@@ -7,11 +7,11 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
 from taptrv2_core.layers import init_sampling_offsets, modules
 from taptrv2_core.ops import multi_scale_deformable_attention_from_offsets
+from taptrv2_core.prepared import Linear
 
 LevelShapes = Sequence[tuple[int, int]]
 
@@ -45,10 +45,10 @@ class DeformableSelfAttention(nn.Module):
         super().__init__()
         c = config.channels
         self.sample_shape = (config.heads, config.levels, config.points)
-        self.sampling_offsets = nn.Linear(c, 2 * config.samples)
-        self.attention_weights = nn.Linear(c, config.samples)
-        self.value_proj = nn.Linear(c, c)
-        self.output_proj = nn.Linear(c, c)
+        self.sampling_offsets = Linear(c, 2 * config.samples)
+        self.attention_weights = Linear(c, config.samples)
+        self.value_proj = Linear(c, c)
+        self.output_proj = Linear(c, c)
         init_sampling_offsets(self.sampling_offsets, *self.sample_shape)
         nn.init.zeros_(self.attention_weights.weight)
 
@@ -72,13 +72,13 @@ class EncoderLayer(nn.Module):
         c = config.channels
         self.self_attn = DeformableSelfAttention(config)
         self.norm1 = nn.LayerNorm(c)
-        self.linear1 = nn.Linear(c, config.encoder_feedforward)
-        self.linear2 = nn.Linear(config.encoder_feedforward, c)
+        self.linear1 = Linear(c, config.encoder_feedforward)
+        self.linear2 = Linear(config.encoder_feedforward, c)
         self.norm2 = nn.LayerNorm(c)
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, level_shapes: LevelShapes) -> Tensor:
         tokens = self.norm1(tokens + self.self_attn(tokens, position, reference, level_shapes))
-        return self.norm2(tokens + self.linear2(F.relu(self.linear1(tokens))))  # type: ignore[no-any-return]
+        return self.norm2(tokens + self.linear2(self.linear1(tokens, relu=True)))  # type: ignore[no-any-return]
 
 
 class Encoder(nn.Module):

@@ -149,7 +149,7 @@ class SlidingWindow:
         self._before: QueryState | None = None
         self._stale = False
         self._memory: list[Memory | None] = [None] * self.slots
-        self._ring: Tensor | None = None  # (R, S, layers, M, 2, D), keys and values
+        self._ring: list[Tensor] = []  # keys and values of each layer, (R, S, M, 2, D)
 
     @property
     def held(self) -> range:
@@ -181,11 +181,11 @@ class SlidingWindow:
         self.frame += 1
         slot = self.frame % self.slots
         self._memory[slot] = memory
-        if self._ring is None:
+        if not self._ring:
             config, tokens = self.model.config, memory.tokens
-            heads = (config.decoder_layers, config.heads, 2, config.head_channels)
-            self._ring = tokens.new_zeros((self.slots, tokens.shape[1], *heads))
-        self.model.project_into(memory, self._ring[slot])
+            shape = (self.slots, tokens.shape[1], config.heads, 2, config.head_channels)
+            self._ring = [tokens.new_zeros(shape) for _ in range(config.decoder_layers)]
+        self.model.project_into(memory, self._ring, slot)
         if self.state is not None:
             self.state = self.state.entered(slot)
 
@@ -247,9 +247,8 @@ class SlidingWindow:
         numbers = self.frame - (self.frame - torch.arange(count, device=self.model.device)) % self.slots
         masks = Masks.build(numbers, state.start, all_tracked=max(self._starts) <= self.held[0])
         memory = self._memory[0]
-        assert memory is not None and self._ring is not None
+        assert memory is not None
         slots = torch.arange(count, device=self.model.device)
-        key_values = list(self._ring.unbind(2))
-        last = self.model.decode(content, reference, key_values, memory.level_shapes, slots, masks)[-1]
+        last = self.model.decode(content, reference, self._ring, memory.level_shapes, slots, masks)[-1]
         visibility = torch.where(masks.updated, last.visibility, visibility)
         return WindowResult(last.reference, visibility, last.hidden), masks.updated

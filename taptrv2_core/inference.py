@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from taptrv2_core.prepared import PackedConv, packs
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -21,12 +23,10 @@ class Fast:
 
     Attributes:
         backbone: batch norm folded into the convolutions, channels last.
-        projection: weight (layers * 2C, C) and bias of the keys and values of all decoder layers at once.
         positions: the newest level shapes, with position code and reference of their tokens.
     """
 
     backbone: nn.Module
-    projection: tuple[Tensor, Tensor]
     positions: tuple[Sequence[tuple[int, int]], tuple[Tensor, Tensor]] | None = None
 
 
@@ -47,7 +47,12 @@ def folded(network: nn.Module, dtype: torch.dtype) -> nn.Module:
                 setattr(module, norm_name, nn.Identity())
         if isinstance(module, nn.ReLU):
             module.inplace = True
-    return network.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    network = network.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Conv2d) and packs(child.weight):
+                setattr(module, name, PackedConv(child))
+    return network
 
 
 def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from taptrv2_core.prepared import Linear, PackedLinear, Prepared
+
 Member = TypeVar("Member", bound=nn.Module)
 
 
@@ -22,7 +24,7 @@ def mlp(*sizes: int) -> nn.Sequential:
     """Linear layers with ReLU between them, named 0, 2, 4, ..."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        layers += [Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -31,7 +33,7 @@ class MLP(nn.Module):
 
     def __init__(self, *sizes: int) -> None:
         super().__init__()
-        self.layers = modules(nn.Linear(i, o) for i, o in pairwise(sizes))
+        self.layers = modules(Linear(i, o) for i, o in pairwise(sizes))
 
     def start_at_zero(self) -> None:
         """Make the output zero, whatever the input, until training changes it."""
@@ -40,11 +42,11 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
+            x = layer(x, relu=True)
         return self.layers[-1](x)  # type: ignore[no-any-return]
 
 
-class MultiHeadAttention(nn.Module):
+class MultiHeadAttention(Prepared):
     """Attention with the tensors of ``nn.MultiheadAttention``; query and key carry a position, the value does not."""
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -52,8 +54,15 @@ class MultiHeadAttention(nn.Module):
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * channels, channels))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * channels))
-        self.out_proj = nn.Linear(channels, channels)
+        self.out_proj = Linear(channels, channels)
         nn.init.xavier_uniform_(self.in_proj_weight)
+
+    def derive(self) -> None:
+        """Pack the weights of query and key together, and of the value."""
+        cut = 2 * self.in_proj_weight.shape[1]
+        parts = [slice(None, cut), slice(cut, None)]
+        packed = [PackedLinear.of(self.in_proj_weight[part], self.in_proj_bias[part]) for part in parts]
+        self.derived = packed if all(packed) else None
 
     def forward(self, features: Tensor, position: Tensor, mask: Tensor | None, along: int) -> Tensor:
         """Attend along one of two dimensions.
@@ -67,14 +76,18 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (B, F, N, C).
         """
-        channels = features.shape[-1]
-        weight, bias = self.in_proj_weight, self.in_proj_bias
-        query_key = F.linear(features + position, weight[: 2 * channels], bias[: 2 * channels])
-        value = F.linear(features, weight[2 * channels :], bias[2 * channels :])
+        if self.derived is None:
+            channels = features.shape[-1]
+            weight, bias = self.in_proj_weight, self.in_proj_bias
+            query_key = F.linear(features + position, weight[: 2 * channels], bias[: 2 * channels])
+            value = F.linear(features, weight[2 * channels :], bias[2 * channels :])
+        else:
+            query_key, value = self.derived[0](features + position), self.derived[1](features)
         # (B, other, M, attended, D) without a copy
         order = (0, 2, 3, 1, 4) if along == 1 else (0, 1, 3, 2, 4)
         heads = [t.unflatten(-1, (self.heads, -1)).permute(order) for t in (*query_key.chunk(2, dim=-1), value)]
-        out = _attend(*(t.flatten(0, 1) for t in heads), None if mask is None else mask.flatten(0, 1))
+        query, key, value = (t.flatten(0, 1) for t in heads)
+        out = _attend(query, key, value, None if mask is None else mask.flatten(0, 1))
         out = out.unflatten(0, heads[0].shape[:2]).permute((0, 3, 1, 2, 4) if along == 1 else (0, 1, 3, 2, 4))
         return self.out_proj(out.flatten(-2))  # type: ignore[no-any-return]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from taptrv2_core.encoder import Encoder, LevelShapes, cell_centres
 from taptrv2_core.geometry import sine_code
 from taptrv2_core.inference import Fast, folded
 from taptrv2_core.layers import mlp, modules
+from taptrv2_core.prepared import Linear, Prepared
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -51,10 +51,10 @@ class Transformer(nn.Module):
         self.level_embed = nn.Parameter(torch.randn(config.levels, config.channels))
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.query_feature_initializer = nn.Linear(config.levels * config.channels, config.channels)
+        self.query_feature_initializer = Linear(config.levels * config.channels, config.channels)
 
 
-class Taptr(nn.Module):
+class Taptr(Prepared):
     """TAPTRv2 (arXiv 2407.16291). Every method takes a batch of videos or cameras first.
 
     Attributes:
@@ -62,6 +62,8 @@ class Taptr(nn.Module):
         trained: false until weights have been loaded.
         source: where the weights came from, for messages.
     """
+
+    derived: Fast | None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -78,7 +80,6 @@ class Taptr(nn.Module):
         self.bbox_embed = self.transformer.decoder.bbox_embed
         self.class_embed = self.transformer.decoder.class_embed
         self.query_between_window_updater = mlp(3 * c, c, c)
-        self._fast: Fast | None = None
 
     def prepare(self, dtype: torch.dtype | None = None) -> Taptr:
         """Make the network fast for tracking: eval mode, no gradients, another dtype if given; returns itself.
@@ -87,25 +88,13 @@ class Taptr(nn.Module):
         trained, moved, converted or loaded; weights changed in place by other means need another `prepare`.
         """
         self.requires_grad_(False).eval()
-        dtype = dtype or self.dtype
-        backbone = folded(self.backbone[0], dtype)  # before the weights are rounded
-        self.to(dtype)
-        self._fast = Fast(backbone, self.transformer.decoder.projection())
+        backbone = folded(self.backbone[0], dtype or self.dtype)  # before the weights are rounded
+        self.to(dtype or self.dtype)
+        for module in self.modules():
+            if isinstance(module, Prepared) and module is not self:
+                module.derive()
+        self.derived = Fast(backbone)
         return self
-
-    def train(self, mode: bool = True) -> Taptr:
-        """As of every module."""
-        self._fast = None if mode else self._fast
-        return super().train(mode)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
-        """As of every module."""
-        self._fast = None
-        return super().load_state_dict(state_dict, *args, **options)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Taptr:
-        self._fast = None
-        return super()._apply(fn, recurse)
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +113,7 @@ class Taptr(nn.Module):
 
     def encode(self, images: Tensor) -> Memory:
         """Memory of frames, each on its own. images (B, 3, H, W) RGB in [0, 1], any size of at least 32 x 32."""
-        backbone = self.backbone[0] if self._fast is None else self._fast.backbone
+        backbone = self.backbone[0] if self.derived is None else self.derived.backbone
         images = images.to(self.position_dtype)
         mean, std = _mean_and_std(images.dtype, images.device)
         levels = backbone(((images - mean) / std).to(self.dtype))
@@ -136,8 +125,8 @@ class Taptr(nn.Module):
 
     def _token_positions(self, shapes: LevelShapes) -> tuple[Tensor, Tensor]:
         """Position code plus level embedding (S, C), and reference point (S, 2), of every token."""
-        if self._fast is not None and self._fast.positions is not None and self._fast.positions[0] == shapes:
-            return self._fast.positions[1]
+        if self.derived is not None and self.derived.positions is not None and self.derived.positions[0] == shapes:
+            return self.derived.positions[1]
         like = torch.empty(0, dtype=self.position_dtype, device=self.device)
         reference = cell_centres(shapes, like)
         codes = []
@@ -147,20 +136,18 @@ class Taptr(nn.Module):
             position = torch.stack((column / (width + 1e-6), row / (height + 1e-6)), dim=-1).to(like.dtype)
             codes.append(sine_code(position, self.config.channels // 2).flatten(0, 1).to(self.dtype) + embedding)
         positions = torch.cat(codes), reference
-        if self._fast is not None:
-            self._fast.positions = (shapes, positions)
+        if self.derived is not None:
+            self.derived.positions = (shapes, positions)
         return positions
 
     def project(self, memory: Memory) -> list[Tensor]:
         """What each decoder layer needs of frames: keys and values (B, S, M, 2, D)."""
         return self.transformer.decoder.project(memory.tokens)
 
-    @torch.no_grad()
-    def project_into(self, memory: Memory, slot: Tensor) -> None:
-        """Write keys and values of all layers for one frame: memory of B = 1, slot (S, layers, M, 2, D) contiguous."""
-        decoder = self.transformer.decoder
-        weight, bias = decoder.projection() if self._fast is None else self._fast.projection
-        torch.addmm(bias, memory.tokens[0], weight.t(), out=slot.view(len(slot), -1))
+    def project_into(self, memory: Memory, ring: Sequence[Tensor], slot: int) -> None:
+        """Write one frame's keys and values, memory of B = 1, to each layer's ring (R, S, M, 2, D); no gradients."""
+        for layer, keys_and_values in zip(self.transformer.decoder.layers, ring, strict=True):
+            layer.cross_attn.project_into(memory.tokens[0], keys_and_values[slot])
 
     def initial_content(self, memory: Memory, position: Tensor) -> Tensor:
         """Content feature of queries: memory of their frame, sampled at (B, N, 2) x, y in [0, 1] -> (B, N, C)."""

@@ -1,0 +1,108 @@
+"""Modules that keep what they derived from their weights to run faster, and oneDNN's packed weights.
+
+oneDNN is torch's own library for products and convolutions on CPUs. Given weights in its own layout it skips the
+packing of every call, and adds bias and ReLU on the way: about a third faster than `torch.nn.functional.linear` for
+the products of a window in bfloat16, and twice as fast in float32 where that would go to MKL on an AMD processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Self = TypeVar("Self", bound="Prepared")
+ROWS = 512
+"""For how many rows a packed weight is best; it works for any number."""
+
+
+class Prepared(nn.Module):
+    """A module that may keep something derived from its weights.
+
+    It is dropped when the module is trained, moved, converted, loaded or copied. It has no gradient.
+    """
+
+    derived: Any = None
+
+    def derive(self) -> None:
+        """Set ``derived`` from the weights as they are."""
+        raise NotImplementedError
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """As of every module."""
+        if mode:
+            self.derived = None
+        return super().train(mode)
+
+    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.derived = None
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        self.derived = None
+        super()._load_from_state_dict(*args, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "derived": None}
+
+
+class Linear(Prepared, nn.Linear):
+    """``nn.Linear``, with a ReLU after it if asked for."""
+
+    def derive(self) -> None:
+        """Pack the weight."""
+        self.derived = PackedLinear.of(self.weight, self.bias)
+
+    def forward(self, input: Tensor, relu: bool = False) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
+        if self.derived is not None:
+            return self.derived(input, relu)  # type: ignore[no-any-return]
+        output = F.linear(input, self.weight, self.bias)
+        return F.relu(output) if relu else output
+
+
+class PackedLinear:
+    """A linear layer whose weight is in oneDNN's layout."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+        self.bias = bias.detach()
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor) -> PackedLinear | None:
+        """None where packing is of no use or not possible."""
+        return cls(weight, bias) if packs(weight) else None
+
+    def __call__(self, x: Tensor, relu: bool = False) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "relu" if relu else "none", [], "")  # type: ignore[no-any-return]
+
+
+class PackedConv(nn.Module):
+    """A convolution whose weight is in oneDNN's layout for the newest input's size."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+        self.shape = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
+        self.weight: Tensor | None = None
+        self.size: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, ...)."""
+        if self.weight is None or list(x.shape) != self.size:
+            self.size = list(x.shape)
+            self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.conv.weight, *self.shape, self.size)
+        return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.conv.bias, *self.shape, "none", [], "")  # type: ignore[no-any-return]
+
+
+def packs(weight: Tensor) -> bool:
+    """Whether weights like this one can be packed: on a CPU, by a torch with oneDNN, which has packed ops in 2.x."""
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype in (torch.float32, torch.bfloat16)
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    )
