@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import traceback
 import warnings
-from queue import SimpleQueue
 
 import rclpy
 import rclpy.utilities
@@ -19,9 +17,9 @@ from rclpy.signals import SignalHandlerOptions
 from taptrv2_core import CheckpointError, Taptr, load_model
 from taptrv2_ros.camera import Camera
 from taptrv2_ros.parameters import ParameterError, Parameters, declare
+from taptrv2_ros.shutdown import Shutdown
 
 NAME = "taptr"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _THREADS = 3  # images, requests about points, and the node's own parameter services
 
 
@@ -53,10 +51,7 @@ class TrackerNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C or SIGTERM. Returns the exit status: 0 after these, 1 if it cannot start or fails."""
-    # A queue of this kind may be put into from a signal handler; an Event may not, two signals in a row can lock it.
-    ended: SimpleQueue[None] = SimpleQueue()
-    for number in _SIGNALS:
-        signal.signal(number, lambda *_: ended.put(None))
+    shutdown = Shutdown()
     try:
         # Own handlers: rclpy's would shut the context down under the worker, which may be about to publish.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -64,31 +59,25 @@ def main(args: list[str] | None = None) -> int:
         print(f"{NAME}: cannot start: {error}", file=sys.stderr)
         return 1
     try:
-        return _run(ended)
+        return _run(shutdown)
     except (ParameterError, CheckpointError, ValueError) as error:
         get_logger(NAME).fatal(f"cannot start: {error}")
     except Exception:
         get_logger(NAME).fatal(f"failed: {traceback.format_exc()}")
     finally:
         rclpy.utilities.try_shutdown()
-        _ignore_signals()
+        shutdown.ignore_signals()
     return 1
 
 
-def _ignore_signals() -> None:
-    """A second Ctrl-C, as ros2 launch sends, must not kill the process, and its exit status, while Python ends."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _run(ended: SimpleQueue[None]) -> int:
+def _run(shutdown: Shutdown) -> int:
     node = TrackerNode()
     executor = MultiThreadedExecutor(_THREADS)
     executor.add_node(node)
     failures: list[str] = []
-    thread = threading.Thread(target=_spin, args=(executor, failures, ended), name="taptr executor", daemon=True)
+    thread = threading.Thread(target=_spin, args=(executor, failures, shutdown), name="taptr executor", daemon=True)
     thread.start()
-    ended.get()
+    shutdown.wait()
     node.stop()
     executor.shutdown(timeout_sec=5.0)
     thread.join(5.0)
@@ -98,7 +87,7 @@ def _run(ended: SimpleQueue[None]) -> int:
     return 1 if failures else 0
 
 
-def _spin(executor: MultiThreadedExecutor, failures: list[str], ended: SimpleQueue[None]) -> None:
+def _spin(executor: MultiThreadedExecutor, failures: list[str], shutdown: Shutdown) -> None:
     try:
         executor.spin()
     except ExternalShutdownException:
@@ -106,7 +95,7 @@ def _spin(executor: MultiThreadedExecutor, failures: list[str], ended: SimpleQue
     except Exception:
         failures.append(traceback.format_exc())
     finally:
-        ended.put(None)
+        shutdown.request()
 
 
 if __name__ == "__main__":

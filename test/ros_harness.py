@@ -93,6 +93,9 @@ class Robot:
             return services and self.node.count_publishers("/taptr/tracks") > 0
 
         wait_until(ready, "the node")
+        # DDS announces endpoints in the order they were made, on both sides topics before services: once an answer has
+        # come, the node's publishers know our subscriptions, and no message of theirs is lost any more.
+        self.list()
 
     def wait_for_tracks(self, frame_id: str) -> PointTracks:
         """The tracks of the image with that frame_id."""
