@@ -21,7 +21,7 @@ from taptrv2_ros.demo.node_process import NodeProcess
 from taptrv2_ros.msg import PointTracks
 from taptrv2_ros.srv import AddPoints, ClearPoints, ListPoints, RemovePoints
 
-WAIT = 20.0
+WAIT = 60.0
 SIZE = (48, 64)
 
 

@@ -57,7 +57,7 @@ def test_a_bag_is_tracked_drawn_and_tabled_image_by_image(tmp_path: Path, weight
     video = video_of(14)
     write_bag(tmp_path / "street", video)
     demo = start_demo(tmp_path / "street", "--out", tmp_path / "out", "--points", 9, "--weights", weights)
-    printed, errors = demo.communicate(timeout=60)
+    printed, errors = demo.communicate(timeout=200)
     assert demo.returncode == 0, errors
     folder = tmp_path / "out" / "street"
     for name in ("overlay.mp4", "tracks.png", "tracks.csv"):
@@ -94,7 +94,7 @@ def is_marked(picture: np.ndarray, x: float, y: float, scale: int, visible: bool
 
 def test_the_generated_clip_is_scored_against_its_truth(tmp_path: Path, weights: Path) -> None:
     demo = start_demo("--out", tmp_path, "--frames", 10, "--points", 24, "--weights", weights)
-    printed, errors = demo.communicate(timeout=120)
+    printed, errors = demo.communicate(timeout=200)
     assert demo.returncode == 0, errors
     table = {
         m[1].strip(): m
@@ -123,9 +123,9 @@ def test_ctrl_c_keeps_what_was_done_and_ends_the_node(tmp_path: Path, weights: P
     write_bag(tmp_path / "long", np.concatenate([video_of(30)] * 30))
     demo = start_demo(tmp_path / "long", "--out", tmp_path / "out", "--weights", weights)
     folder = tmp_path / "out" / "long"
-    wait_until(lambda: (folder / "overlay.mp4").exists(), "the first image of the overlay", 30)
+    wait_until(lambda: (folder / "overlay.mp4").exists(), "the first image of the overlay", 120)
     os.kill(demo.pid, signal.SIGINT)
-    printed, errors = demo.communicate(timeout=30)
+    printed, errors = demo.communicate(timeout=100)
     assert demo.returncode == 130, errors
     assert "Traceback" not in errors
     done = len(frames_of(folder / "overlay.mp4"))
@@ -139,7 +139,7 @@ def test_ctrl_c_keeps_what_was_done_and_ends_the_node(tmp_path: Path, weights: P
 def test_a_node_that_cannot_start_is_reported_with_its_reason(tmp_path: Path) -> None:
     write_bag(tmp_path / "street", video_of(3))
     demo = start_demo(tmp_path / "street", "--out", tmp_path / "out", "--weights", tmp_path / "none.pt")
-    _, errors = demo.communicate(timeout=60)
+    _, errors = demo.communicate(timeout=200)
     assert demo.returncode == 1
     assert "error: the node ended with status 1" in errors
     assert "none.pt: no such file" in errors
