@@ -15,6 +15,7 @@ from taptrv2_core import SMALL, Taptr
 from taptrv2_core.cli import main
 from taptrv2_core.engine import SlidingWindow
 from taptrv2_core.errors import CheckpointError
+from taptrv2_core.model import MEAN, STD
 from taptrv2_core.offline import track_video
 from taptrv2_core.synthetic import ClipConfig, ClipGenerator, Clips
 from taptrv2_core.training.data import SyntheticSource, to_truth
@@ -23,7 +24,7 @@ from taptrv2_core.training.losses import Truth, start_positions
 from taptrv2_core.training.parallel import Workers
 from taptrv2_core.training.stages import CURRICULA, Stage, as_json, load_stages, stage_at, total_steps
 from taptrv2_core.training.state import load_state, save_state
-from taptrv2_core.training.step import TrainingStep
+from taptrv2_core.training.step import TrainingStep, set_training_mode, settle_batch_norm
 from taptrv2_core.training.trainer import BAD_STEPS, Trainer, TrainingError, TrainOptions
 from taptrv2_core.training.unroll import encode_clips, unroll
 from taptrv2_core.training.validate import measure
@@ -241,3 +242,19 @@ def test_mistakes_are_explained(
 def test_truth_is_in_the_networks_coordinates(clips: Clips) -> None:
     truth: Truth = to_truth(clips)
     torch.testing.assert_close(truth.position * 63, clips.xy)
+
+
+def test_batch_norm_is_measured_before_it_is_frozen(clips: Clips) -> None:
+    model = Taptr(LEARNER).train()
+    settle_batch_norm(model, [clips.video[:1], clips.video[1:]], bf16=False)
+    first = model.backbone[0].body.bn1
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    frames = ((clips.video[:, ::3] - mean) / std).flatten(0, 1)
+    with torch.no_grad():
+        expected = torch.nn.functional.conv2d(frames, model.backbone[0].body.conv1.weight, stride=2, padding=3)
+    torch.testing.assert_close(first.running_mean, expected.mean((0, 2, 3)), atol=1e-4, rtol=1e-3)
+    assert first.momentum == 0.1
+    set_training_mode(model, freeze_batch_norm=True)
+    before = first.running_mean.clone()
+    model.encode(clips.video[0])
+    assert torch.equal(before, first.running_mean)

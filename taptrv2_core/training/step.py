@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -44,6 +46,27 @@ def choose_provisional(stage: Stage, window: int) -> list[int]:
     order = torch.randperm(len(others))[: stage.provisional].tolist()
     chosen = [others[i] for i in order]
     return chosen if commits else [*chosen, stage.frames - 1]
+
+
+@torch.no_grad()
+def settle_batch_norm(model: Taptr, videos: Iterable[Tensor], bf16: bool) -> None:
+    """Measure batch norms' statistics anew, as plain means over videos (B, T, 3, H, W), every third frame of each.
+
+    Their running averages follow the last few steps alone, too few clips to be frozen.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    model.train()
+    for video in videos:
+        with torch.autocast(video.device.type, torch.bfloat16, enabled=bf16):
+            model.encode(video[:, ::3].flatten(0, 1))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def set_training_mode(model: Taptr, freeze_batch_norm: bool) -> None:

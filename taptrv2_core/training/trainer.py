@@ -26,10 +26,12 @@ from taptrv2_core.training.parallel import Workers
 from taptrv2_core.training.report import Log, Progress, plot
 from taptrv2_core.training.stages import Stage, as_json, stage_at, total_steps
 from taptrv2_core.training.state import load_state, save_state
-from taptrv2_core.training.step import TrainingStep, set_training_mode
+from taptrv2_core.training.step import TrainingStep, set_training_mode, settle_batch_norm
 from taptrv2_core.training.validate import measure
 
 CLIP_NORM = {"published": 0.1}
+SETTLING_BATCHES = 16
+"""Batches over which batch norms' statistics are measured before they are frozen."""
 BAD_STEPS = 20
 """So many steps in a row whose loss or gradient is not finite end the run."""
 
@@ -134,6 +136,13 @@ class Trainer:
         stage = self.options.stages[index]
         clips = self.source.batch(self.step, stage)
         torch.manual_seed((self.options.seed + RANK_STRIDE * self.workers.rank) * 2**20 + self.step)
+        if (
+            in_stage == 0
+            and stage.freeze_batch_norm
+            and not (index and self.options.stages[index - 1].freeze_batch_norm)
+        ):
+            videos = (self.source.batch(self.step + i, stage).video for i in range(SETTLING_BATCHES))
+            settle_batch_norm(self.model, videos, self.options.bf16)
         set_training_mode(self.model, stage.freeze_batch_norm)
         rate = learning_rate(stage, in_stage, self.step)
         set_learning_rate(self.optimizer, rate)
