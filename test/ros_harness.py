@@ -9,6 +9,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,11 @@ class Camera:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(WAIT)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:  # a test failed with an order half done
+            self._process.kill()
+            self._process.wait()
 
 
 class Robot:
@@ -142,18 +147,20 @@ class Setup:
             "device": "cpu",
             **parameters,
         }
-        self.node = NodeProcess(values, self.log, lambda _: None)
-        self.camera = Camera("/test/image_raw" + ("/compressed" if kind == "compressed" else ""), kind)
-        self.robot = Robot()
+        with ExitStack() as stack:
+            self.robot = Robot()
+            stack.callback(self.robot.close)
+            self.node = stack.enter_context(NodeProcess(values, self.log, lambda _: None))
+            self.camera = Camera("/test/image_raw" + ("/compressed" if kind == "compressed" else ""), kind)
+            stack.callback(self.camera.close)
+            self.robot.wait_for_node(self.node)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Setup:
-        self.robot.wait_for_node(self.node)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.camera.close()
-        self.node.stop()
-        self.robot.close()
+        self._stack.close()
 
     def track(self, count: int, start: int, **order: Any) -> list[PointTracks]:
         """Publish images one at a time, each when the tracks of the one before are there; returns all their tracks."""
