@@ -32,6 +32,7 @@ lint:
 
 clean:
 	rm -rf build install log *.egg-info
+	find taptrv2_core -name '*.so' -type l -delete
 
 distclean: clean
 	rm -rf .venv .venv-*

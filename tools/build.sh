@@ -48,6 +48,15 @@ colcon_build() {
     --cmake-args -DCMAKE_BUILD_TYPE=Release "-DPython3_EXECUTABLE=$python" -DPython3_FIND_VIRTUALENV=ONLY
 }
 
+# Python started in this folder takes taptrv2_core from here, not from the install folder: let it find the ops too.
+link_ops() {
+  local library
+  find taptrv2_core -name '*.so' -type l -delete
+  for library in "$build"/ops/lib/taptrv2_core/ops/*.so; do
+    [[ ! -e $library ]] || ln -sf "../../${library#"$root"/}" taptrv2_core/ops/
+  done
+}
+
 mkdir -p "$install"
 exec 9>"$install/.lock"
 flock 9
@@ -62,4 +71,5 @@ if ! colcon_build >"$install/.output" 2>&1; then
   fail "colcon build failed; all of its output is in log/latest_build/taptrv2_ros/. If it worked before: make clean"
 fi
 sed -En 's/^(-- )?(taptrv2 ops: .*)/    \2/p' "$root/log/latest_build/taptrv2_ros/stdout_stderr.log"
+link_ops
 printf '%s' "$new" >"$stamp"
