@@ -26,17 +26,22 @@ def blur(video: Tensor, tracer: Tracer, frame: Frame, start: int, shutter: float
     height, width = video.shape[-2:]
     motion = velocity(tracer, frame, start, start + len(video)) * shutter
     length = torch.linalg.vector_norm(motion, dim=1, keepdim=True)
+    longest = float(length.max()) * frame.half
+    if longest < 0.7:  # of a pixel: nothing to be seen
+        return
+    taps = TAPS if longest > 5 else 4
     motion = _spread(motion * (LONGEST / length.clamp(min=LONGEST)))  # a few taps cannot smear farther
-    motion = interpolate(motion, (height, width), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    motion = interpolate(motion, (height, width), mode="bilinear", align_corners=False)
+    motion = motion.permute(0, 2, 3, 1).contiguous()
     to_grid = frame.half * 2 / torch.tensor([width, height], device=video.device)
     base = (frame.to_pixels(frame.d[0].permute(1, 2, 0)) * 2 + 1) / torch.tensor(
         [width, height], device=video.device
     ) - 1
     total = torch.zeros_like(video)
-    for tap in range(TAPS):
-        grid = base + motion * (to_grid * (tap / (TAPS - 1) - 0.5))
+    for tap in range(taps):
+        grid = torch.addcmul(base, motion, to_grid * (tap / (taps - 1) - 0.5))
         total += grid_sample(video, grid, align_corners=False, padding_mode="border")
-    torch.div(total, TAPS, out=video)
+    torch.div(total, taps, out=video)
 
 
 def velocity(tracer: Tracer, frame: Frame, start: int, stop: int) -> Tensor:

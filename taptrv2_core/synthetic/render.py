@@ -8,7 +8,7 @@ from torch import Tensor
 from .atlas import Atlas
 from .scene import FACES, Scene
 from .shadows import Shadow
-from .trace import Tracer, facing, locate
+from .trace import Boxes, Tracer, facing, locate
 
 CHUNK = {"cpu": 1 << 18, "cuda": 1 << 25}
 """Pixels worked on at once: on a CPU as many as its cache holds."""
@@ -60,7 +60,7 @@ def render(
         image = colour.transpose(0, 1)
         if antialias:
             image = image.contiguous()
-            _soften(tracer, shader, frame, image, index * FACES + face, start, stop)
+            _soften(tracer, shader, frame, image, index * FACES + face, (start, stop), limits)
         video[start:stop], seen[start:stop] = image, index
     return video, seen
 
@@ -92,26 +92,37 @@ class Shader:
         return face, self.atlas.sample(u * su + ou, v * sv + ov, x, y, level) * gain
 
 
-def _soften(tracer: Tracer, shader: Shader, frame: Frame, image: Tensor, label: Tensor, start: int, stop: int) -> None:
+def _soften(
+    tracer: Tracer, shader: Shader, frame: Frame, image: Tensor, label: Tensor, part: tuple[int, int], limits: Boxes
+) -> None:
     """Average several rays in the pixels of `image` beside an edge between faces: exact edges at sub-pixel places."""
-    edge = torch.zeros_like(label, dtype=torch.bool)
-    across, along = label[:, :, 1:] != label[:, :, :-1], label[:, 1:] != label[:, :-1]
-    edge[:, :, 1:] |= across
-    edge[:, :, :-1] |= across
-    edge[:, 1:] |= along
-    edge[:, :-1] |= along
-    flat = edge.flatten(1)
+    flat = _beside_edges(label).flatten(1)
     counts = flat.sum(1)
     most = int(counts.max())
     if most == 0:
         return
     where = flat.nonzero()
     rank = torch.arange(len(where), device=where.device) - (counts.cumsum(0) - counts)[where[:, 0]]
-    pixel = torch.zeros(len(flat), most, dtype=torch.int64, device=where.device)
-    pixel[where[:, 0], rank] = where[:, 1]  # frames with fewer edges repeat pixel 0, which is not written below
+    # frames with fewer edges repeat the last pixel, and what comes of that is not used
+    pixel = torch.full((len(flat), most), flat.shape[1] - 1, dtype=torch.int64, device=where.device)
+    pixel[where[:, 0], rank] = where[:, 1]
+    rows = torch.tensor([box[:2] for box in limits], device=where.device).flatten() * frame.width
+    ends = torch.searchsorted(pixel, rows.expand(len(pixel), -1).contiguous())  # pixels are sorted by row
+    spans = torch.stack((ends[:, ::2].amin(0), ends[:, 1::2].amax(0)), 1).tolist()
     shift = torch.tensor(SUBPIXELS, device=where.device).T / frame.half
     d = frame.d[0].flatten(1)[:, pixel].transpose(0, 1)[:, :, None].repeat(1, 1, len(SUBPIXELS), 1)
     d[:, :2] += shift[None, :, :, None]
-    key, index = tracer.nearest(d, start, stop)
+    key, index = tracer.nearest(d, *part, [(0, len(SUBPIXELS), left, right) for left, right in spans])
     colour = shader.colours(d, key, index)[1].mean(2)
     image.flatten(2)[where[:, 0], :, where[:, 1]] = colour[:, where[:, 0], rank].T
+
+
+def _beside_edges(label: Tensor) -> Tensor:
+    """Pixels one of whose four neighbours has another label, (F, H, W)."""
+    edge = torch.zeros_like(label, dtype=torch.bool)
+    across, along = label[:, :, 1:] != label[:, :, :-1], label[:, 1:] != label[:, :-1]
+    edge[:, :, 1:] |= across
+    edge[:, :, :-1] |= across
+    edge[:, 1:] |= along
+    edge[:, :-1] |= along
+    return edge
