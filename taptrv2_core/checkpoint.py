@@ -39,7 +39,7 @@ def load_model(
         CheckpointError: no such file, not a checkpoint, or its tensors are not this network's.
         ValueError: the device is unknown or not there, the dtype is unknown, or the input size is below 32.
     """
-    target = _device(device)
+    target = usable_device(device)
     kind = choose_dtype(dtype, target)
     if input_size is not None and min(input_size) < 32:
         raise ValueError(f"input_size is {input_size}; height and width must be at least 32")
@@ -62,7 +62,8 @@ def save_checkpoint(model: Taptr, path: str | Path) -> None:
     torch.save({"config": asdict(model.config), "model": state}, path)
 
 
-def _device(device: str | torch.device) -> torch.device:
+def usable_device(device: str | torch.device) -> torch.device:
+    """A device that is there; "auto": the GPU if there is one. Raises ValueError."""
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -70,14 +70,14 @@ def test_prepared_network_tracks_the_same(dtype: torch.dtype) -> None:
 
 
 def test_bfloat16_tracks_nearly_the_same() -> None:
-    """At 256 pixels, untrained weights: they spread the samples and move the points, as trained ones do."""
+    """Streaming positions of the small network, in pixels of its 256 x 256 input."""
     frames = textured(13)
     exact = tracks(load_quietly("float32"), frames)
     rounded = tracks(load_quietly("bfloat16"), frames)
     assert np.abs(exact - exact[:1]).max() > 1, "the points do not move: nothing is compared"
     difference = np.linalg.norm(exact - rounded, axis=-1) * (256 / 160)
     assert np.median(difference) < 0.3
-    assert difference.max() < 3
+    assert np.percentile(difference, 95) < 1.5
 
 
 def load_quietly(dtype: str) -> Taptr:

@@ -1,0 +1,117 @@
+"""``taptr bench``: how fast the tracker is on this machine, beside its peers."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taptrv2_core.bench.contenders import Contender, contenders
+from taptrv2_core.bench.jobs import Job, in_own_process, time_ops, time_steps
+from taptrv2_core.bench.machine import describe
+from taptrv2_core.bench.report import text, write_json
+from taptrv2_core.checkpoint import WEIGHTS, usable_device
+from taptrv2_core.cli import CommandError
+from taptrv2_core.config import CONFIGS
+from taptrv2_core.inference import choose_dtype
+from taptrv2_core.ops import active_backend
+
+NAMES = ("lk", "plain", "plain-kv", "reference", "fused", "half")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``taptr bench``."""
+    add = parser.add_argument
+    # fmt: off
+    add("--model", "--weights", default="small", metavar="NAME|FILE",
+        help=f"{', '.join(CONFIGS)} or a checkpoint file (default %(default)s); those not shipped are random")
+    add("--points", type=int, nargs="+", default=[64], metavar="N", help="numbers of points (default 64)")
+    add("--image-size", type=_size, default=(480, 640), metavar="WxH", help="of the camera (default 640x480)")
+    add("--input-size", type=_size, metavar="WxH", help="of the network (default: the weights' own)")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--threads", type=int, help="of the CPU (default: torch's own choice)")
+    add("--frames", type=int, default=200, metavar="N", help="timed for each contender (default %(default)s)")
+    add("--seconds", type=float, default=60.0, metavar="S",
+        help="stop a contender after so long, but not before 3 frames (default %(default)g)")
+    add("--only", nargs="+", choices=NAMES, metavar="WHO",
+        help="some of: lk (OpenCV), plain (features of the whole window recomputed each frame), plain-kv (its keys and "
+        "values), reference (this tracker, ops in plain PyTorch), fused (float32), half (bfloat16 or float16)")
+    add("--ops", action=argparse.BooleanOptionalAction, default=True, help="time the ops alone too")
+    add("--json", type=Path, metavar="FILE", help="write the results")
+    # fmt: on
+
+
+def run(args: argparse.Namespace) -> int:
+    """Time each contender in a process of its own, print the tables, write the file asked for."""
+    _check(args)
+    device = usable_device(args.device)
+    threads = args.threads or torch.get_num_threads()
+    chosen = _chosen(args, device)
+    result: dict[str, Any] = {"machine": describe(device, threads), "settings": _settings(args), "steps": [], "ops": []}
+    for count in args.points:
+        for contender in chosen.values():
+            print(f"taptr bench: {contender.name}, {contender.dtype}, {count} points", file=sys.stderr)
+            result["steps"].append(in_own_process(time_steps, _job(args, contender, count, device, threads)))
+    if args.ops:
+        fused = active_backend(device) == "fused"
+        backends = ["reference", "fused"] if fused else ["reference"]
+        dtypes = list(dict.fromkeys(["float32", str(choose_dtype("auto", device)).removeprefix("torch.")]))
+        print("taptr bench: the ops alone", file=sys.stderr)
+        for count in args.points[:1]:
+            job = _job(args, Contender("ops", "keep"), count, device, threads)
+            result["ops"] += in_own_process(time_ops, job, backends, dtypes)
+    print(text(result))
+    if args.json is not None:
+        write_json(args.json, result)
+    return 0
+
+
+def _job(args: argparse.Namespace, contender: Contender, count: int, device: torch.device, threads: int) -> Job:
+    return Job(
+        contender, args.model, count, args.image_size, args.input_size, str(device), threads, args.frames, args.seconds
+    )
+
+
+def _chosen(args: argparse.Namespace, device: torch.device) -> dict[str, Contender]:
+    found = contenders(device, active_backend(device) == "fused")
+    if importlib.util.find_spec("cv2") is None:
+        print("taptr bench: OpenCV is not installed: its LK is left out", file=sys.stderr)
+        del found["lk"]
+    missing = [name for name in args.only or () if name not in found]
+    if missing:
+        raise CommandError(f"--only {' '.join(missing)}: cannot run here; there are {', '.join(found)}")
+    return {name: found[name] for name in args.only or found}
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    height, width = args.image_size
+    shipped = (WEIGHTS / f"{args.model}.pt").is_file() or args.model not in CONFIGS
+    size = args.input_size or (CONFIGS[args.model].input_size if args.model in CONFIGS else None)
+    return {
+        "model": args.model,
+        "weights": "as given" if shipped else "random",
+        "image": f"{width}x{height}",
+        "input": f"{size[1]}x{size[0]}" if size else "the weights' own",
+    }
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.json is not None and not args.json.parent.is_dir():
+        raise CommandError(f"{args.json}: the folder {args.json.parent} does not exist; make it first")
+    for name, values in (("points", args.points), ("frames", [args.frames]), ("threads", [args.threads or 1])):
+        if min(values) < 1:
+            raise CommandError(f"--{name} {min(values)}: must be at least 1")
+    if args.model not in CONFIGS and not Path(args.model).is_file():
+        raise CommandError(f"--model {args.model}: neither a file nor one of {', '.join(CONFIGS)}")
+
+
+def _size(word: str) -> tuple[int, int]:
+    """ "640x480" -> (480, 640)."""
+    width, _, height = word.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"'{word}' is not a size; expected WIDTHxHEIGHT, such as 640x480")
+    return int(height), int(width)

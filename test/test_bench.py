@@ -1,0 +1,115 @@
+"""`taptr bench` on tiny sizes: what it prints and writes; what its contenders compute."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_model
+
+from taptrv2_core import Tracker, save_checkpoint
+from taptrv2_core.bench.contenders import contenders, tracker_of
+from taptrv2_core.bench.frames import moving_texture, points
+from taptrv2_core.bench.parts import PARTS, part_medians
+from taptrv2_core.bench.timing import repeat, summary
+from taptrv2_core.cli import main
+from taptrv2_core.ops import active_backend
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.pt"
+    save_checkpoint(tiny_model(), path)
+    return path
+
+
+def test_table_and_json(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "speed.json"
+    words = ["bench", "--model", str(weights), "--points", "5", "--image-size", "96x80", "--frames", "4"]
+    assert main([*words, "--threads", "1", "--device", "cpu", "--only", "lk", "reference", "--json", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "OpenCV LK, forward and back" in printed
+    assert "frames/s" in printed
+    result = json.loads(file.read_text())
+    assert result["machine"]["torch"] == torch.__version__
+    assert result["machine"]["threads"] == 1
+    assert result["settings"]["image"] == "96x80"
+    lk, ours = result["steps"]
+    for row in (lk, ours):
+        assert row["points"] == 5
+        assert row["frames"] == 4
+        assert 0 < row["least"] <= row["p50"] <= row["p90"] <= row["p99"]
+    assert set(ours["parts"]) == set(PARTS)
+    assert 0 < sum(ours["parts"].values()) < 20 * ours["p50"]
+    assert {row["ops"] for row in result["ops"]} >= {"reference"}
+
+
+@pytest.mark.parametrize("name", ["plain", "plain-kv"])
+def test_recomputing_gives_the_same_tracks(name: str) -> None:
+    """The slow peers do the same work, only more often."""
+    contender = contenders(torch.device("cpu"), fused=False)[name]
+    slow = tracker_of(contender, tiny_model().prepare(), (80, 96), 6)
+    slow._engine.active = True  # type: ignore[attr-defined]
+    fast = Tracker(tiny_model().prepare())
+    fast.add_points(points(6, (80, 96)))
+    images = moving_texture((80, 96))
+    for _ in range(10):
+        image = next(images)
+        np.testing.assert_allclose(slow.step(image).xy, fast.step(image).xy, atol=1e-3)
+
+
+def test_parts_are_the_whole(weights: Path) -> None:
+    model = tiny_model().prepare()
+    tracker = tracker_of(contenders(torch.device("cpu"), fused=False)["reference"], model, (80, 96), 4)
+    images = moving_texture((80, 96))
+    for _ in range(3):
+        tracker.step(next(images))
+    parts = part_medians(model, lambda: tracker.step(next(images)), 5)
+    assert list(parts) == list(PARTS)
+    assert all(value > 0 for value in parts.values())
+    assert not model.transformer.decoder._forward_hooks
+
+
+def test_frames_move_and_have_texture() -> None:
+    images = moving_texture((120, 160))
+    first, second = next(images), next(images)
+    assert first.shape == (120, 160, 3)
+    assert first.dtype == np.uint8
+    assert first.std() > 20
+    moved = [
+        np.abs(first[8:-8, 8:-8].astype(int) - np.roll(second, (dy, 0), (0, 1))[8:-8, 8:-8]).mean() for dy in (0, 2)
+    ]
+    assert moved[1] < 0.5 * moved[0]
+
+
+def test_timing_stops_in_time_but_not_before_three_calls() -> None:
+    cpu = torch.device("cpu")
+    assert len(repeat(lambda: None, 7, 10.0, cpu)) == 7
+    assert len(repeat(lambda: None, 10**9, 0.0, cpu)) == 3
+    expected = {"p50": 2.0, "p90": 7.6, "p99": 8.86, "mean": 4.0, "least": 1.0}
+    assert summary([1.0, 2.0, 9.0]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "nobody"], "--model nobody: neither a file nor one of"),
+        (["--points", "0"], "--points 0: must be at least 1"),
+        (["--json", "/nowhere/at/all.json"], "the folder /nowhere/at does not exist"),
+    ],
+)
+def test_what_the_user_can_put_right(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_half_is_offered_where_there_are_fused_ops_and_a_reason() -> None:
+    names = contenders(torch.device("cuda"), fused=True)
+    assert names["half"].dtype == "float16"
+    assert "half" not in contenders(torch.device("cpu"), fused=False)
+    assert ("fused" in contenders(torch.device("cpu"), active_backend("cpu") == "fused")) == (
+        active_backend("cpu") == "fused"
+    )
