@@ -15,6 +15,8 @@ CANDIDATES = 4
 """Random pixels looked at in every frame, times the number of points."""
 REACH = 4.0
 """Places farther outside than this many image sizes are clamped."""
+MARGIN = 1e-3
+"""Pixels from the image's border within which no query lies."""
 SAME_DEPTH = 1e-3
 """Relative difference in depth below which a surface is the point's own."""
 
@@ -33,7 +35,7 @@ def choose(
     size = torch.tensor([frame.width, frame.height], device=video.device)
     count = CANDIDATES * config.points if frames > 1 else 4 * CANDIDATES * config.points
     draw = torch.rand(clips * frames, count, 2, generator=source, device=video.device)
-    xy = draw * size - 0.5
+    xy = draw * (size - 2 * MARGIN) + (MARGIN - 0.5)
     key, index = (x.view(clips, frames, count) for x in tracer.nearest(frame.to_rays(xy)))
     xy = xy.view(clips, frames, count, 2)
     pixel = (xy + 0.5).long().clamp_(min=0).minimum(size - 1)
@@ -107,6 +109,7 @@ def follow(
     other_side = card_side(exact, everywhere) != face.repeat_interleave(frames, 0)
     visible &= ~(card & other_side)  # the back of a card is another surface
     shape = (clips, frames, -1)
+    visible.view(shape).scatter_(1, query[:, None], True)  # each was the nearest there, whatever rounding says now
     return track.float().view(*shape, 2), visible.view(shape), inside.view(shape)
 
 

@@ -10,7 +10,9 @@ from .scene import BALL, BOX, CARD, LAYER, ROOM, Scene
 
 Boxes = list[tuple[int, int, int, int]]
 NEVER = 1e9
-WAVE_STEPS = 6
+WAVE_STEPS = 4
+WAVE_GAP = 1e-4
+"""Rays that end farther than this from a wavy card, in halves of it, graze a fold and count as misses."""
 
 
 class Tracer:
@@ -86,11 +88,12 @@ class Tracer:
         along, down = _linear(form[:, 0], d), _linear(form[:, 1], d)
         z = -origin[:, 2] / slope
         p, q = along * z + origin[:, 0], down * z + origin[:, 1]
+        on_surface = z > 1e-3
         if self.wavy[k]:
-            for _ in range(WAVE_STEPS):
-                z = (_waves(self.scene.bend[frames, k], p, q)[0] - origin[:, 2]) / slope
-                p, q = along * z + origin[:, 0], down * z + origin[:, 1]
-        hit = self._cut(self.scene.shape[frames, k], p, q).logical_and_(z > 1e-3)
+            z, gap = _meet_waves(self.scene.bend[frames, k], origin, along, down, slope, z)
+            p, q = along * z + origin[:, 0], down * z + origin[:, 1]
+            on_surface = (z > 1e-3).logical_and_(gap < WAVE_GAP)
+        hit = self._cut(self.scene.shape[frames, k], p, q).logical_and_(on_surface)
         return z.reciprocal_().masked_fill_(hit.logical_not_(), 0)
 
     def _cut(self, shape: Tensor, p: Tensor, q: Tensor) -> Tensor:
@@ -179,6 +182,24 @@ def _waves(bend: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         dp.addcmul_(a1, s)
         dq.addcmul_(a2, s)
     return dp, dq
+
+
+def _meet_waves(
+    bend: Tensor, origin: Tensor, along: Tensor, down: Tensor, slope: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Depth z at which rays meet a wavy card, by Newton's method from its plane's, and how far off they end."""
+    for step in range(WAVE_STEPS + 1):
+        p, q, gap = along * z + origin[:, 0], down * z + origin[:, 1], slope * z + origin[:, 2]
+        rate = slope.clone()
+        for j in range(bend.shape[1]):
+            size, _, k1, k2, phase = (bend[:, j, i, None, None] for i in range(5))
+            angle = torch.addcmul(k1 * p, k2, q).add_(phase)
+            gap.addcmul_(size, angle.sin(), value=-1)
+            if step < WAVE_STEPS:
+                rate.addcmul_(angle.cos_(), torch.addcmul(along * k1, k2, down).mul_(size), value=-1)
+        if step < WAVE_STEPS:
+            z = z - gap / rate
+    return z, gap.abs_()
 
 
 def _forms(kind: int, back: Tensor) -> Tensor:
