@@ -24,7 +24,7 @@ def load_model(
     weights: str | Path = "small",
     device: str | torch.device = "auto",
     input_size: tuple[int, int] | None = None,
-    dtype: str | torch.dtype = "auto",
+    dtype: str | torch.dtype = "float32",
 ) -> Taptr:
     """A network ready to track.
 
@@ -32,8 +32,8 @@ def load_model(
         weights: a shipped name ("small") or a checkpoint file, of this project or the published one.
         device: "cpu", "cuda", "cuda:1", ...; "auto" takes the GPU if there is one.
         input_size: (height, width) images are resized to before the network; the weights' own if None.
-        dtype: of weights and features, "float32", "bfloat16" or "float16"; "auto": float16 on a GPU, bfloat16 on a CPU
-            with instructions for it, else float32. Positions are float32 in any case.
+        dtype: of weights and features, "float32", "bfloat16" or "float16"; "auto", the fastest that fits: float16 on a
+            GPU, bfloat16 on a CPU with instructions for it, else float32. Positions are float32 in any case.
 
     Raises:
         CheckpointError: no such file, not a checkpoint, or its tensors are not this network's.

@@ -9,6 +9,7 @@ import warnings
 
 import rclpy
 import rclpy.utilities
+import torch
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
@@ -39,13 +40,16 @@ class TrackerNode(Node):
         self._camera.stop()
 
     def _load(self, parameters: Parameters) -> Taptr:
+        if parameters.threads:
+            torch.set_num_threads(parameters.threads)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RuntimeWarning)
-            model = load_model(parameters.weights, device=parameters.device)
+            model = load_model(parameters.weights, device=parameters.device, dtype=parameters.dtype)
         for warning in caught:
             self.get_logger().warning(str(warning.message))
         height, width = model.config.input_size
-        self.get_logger().info(f"weights '{parameters.weights}' on {model.device}, network input {width}x{height}")
+        where = f"{model.device} in {model.dtype}".replace("torch.", "")
+        self.get_logger().info(f"weights '{parameters.weights}' on {where}, network input {width}x{height}")
         return model
 
 

@@ -51,6 +51,15 @@ class Parameters:
     )
     weights: str = _parameter("small", "Weights of the network: a shipped name, or the path of a checkpoint file.")
     device: str = _parameter("auto", "Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1, ...")
+    dtype: str = _parameter(
+        "auto",
+        "Number format of the network: float32, bfloat16, float16; auto: float16 on a GPU, bfloat16 on a CPU that has "
+        "instructions for it, else float32.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    threads: int = _parameter(
+        0, "CPU threads of the network; 0: as many as PyTorch takes by itself, one a core.", limits=(0, 256)
+    )
     max_points: int = _parameter(1024, "Most points tracked at a time.", limits=(1, 100_000))
     takeover_interval: int = _parameter(
         1,

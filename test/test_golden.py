@@ -35,17 +35,23 @@ def test_state_dict_is_the_published_one() -> None:
     assert ours == SHAPES
 
 
-def test_published_checkpoint_loads(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    path = tmp_path / "taptrv2.pth"
+@pytest.fixture(scope="module")
+def loaded(state: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory) -> Taptr:
+    """The network as a user gets it from a checkpoint file: prepared to run fast."""
+    path = tmp_path_factory.mktemp("weights") / "taptrv2.pth"
     torch.save({"ema_model": {f"module.{name}": value for name, value in state.items()}, "model": {}}, path)
-    loaded = load_model(path, device="cpu", dtype="float32")
+    return load_model(path, device="cpu")
+
+
+def test_published_checkpoint_loads(loaded: Taptr, state: dict[str, torch.Tensor]) -> None:
     assert loaded.trained
+    assert loaded.dtype == torch.float32
     assert loaded.config == PUBLISHED
     assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
 
 
 @pytest.mark.parametrize("case", ["square_one_window", "square_three_windows", "long_video"])
-def test_stored_outputs(model: Taptr, case: str) -> None:
+def test_stored_outputs(loaded: Taptr, case: str) -> None:
     stored = np.load(GOLDEN / f"{case}.npz")
     frames, height, width, count, last_start, seed = (
         int(stored[key]) for key in ("frames", "height", "width", "queries", "last_start", "seed")
@@ -54,14 +60,14 @@ def test_stored_outputs(model: Taptr, case: str) -> None:
     start, position = (torch.from_numpy(a) for a in golden_inputs.queries(count, frames, last_start, seed))
     xy = position * torch.tensor([width - 1.0, height - 1.0])
 
-    tracks = track_video(model, video, start, xy, takeover_interval=max(1, frames // 24))
+    tracks = track_video(loaded, video, start, xy, takeover_interval=max(1, frames // 24))
 
     assert np.abs(tracks.boxes.numpy() - stored["boxes"]).max() < TOLERANCE
     assert np.abs(tracks.visibility_logits.numpy() - stored["visibility_logits"]).max() < TOLERANCE
     assert torch.equal(tracks.visible, tracks.visibility_logits[..., 1].sigmoid() > 0.5)
     np.testing.assert_allclose(tracks.xy, tracks.boxes[..., :2] * torch.tensor([width - 1.0, height - 1.0]), atol=1e-3)
     with torch.inference_mode():
-        memory = torch.stack([model.encode(image[None]).tokens[0] for image in video])
+        memory = torch.stack([loaded.encode(image[None]).tokens[0] for image in video])
     assert np.abs(memory[:, ::97, :8].numpy() - stored["memory_sample"]).max() < TOLERANCE
 
 

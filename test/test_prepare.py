@@ -118,7 +118,8 @@ def test_what_is_derived_goes_with_the_weights(tmp_path: Path) -> None:
 
 def test_dtype_is_chosen_or_refused(tmp_path: Path) -> None:
     save_checkpoint(tiny_model(), tmp_path / "w.pt")
-    auto = load_model(tmp_path / "w.pt", device="cpu")
+    assert load_model(tmp_path / "w.pt", device="cpu").dtype == torch.float32
+    auto = load_model(tmp_path / "w.pt", device="cpu", dtype="auto")
     assert auto.dtype == (torch.bfloat16 if cpu_has_bfloat16() else torch.float32)
     assert auto.position_dtype == torch.float32
     assert load_model(tmp_path / "w.pt", device="cpu", dtype=torch.float64).dtype == torch.float64

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the tracker's streaming output, its refined output, or both (default)")
     add("--baselines", action=argparse.BooleanOptionalAction, default=True, help="'never moves' and OpenCV's LK too")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--dtype", default="float32", help="float32, bfloat16, float16 or auto, the fastest (default: float32)")
     add("--csv", type=Path, metavar="FILE", help="write the metrics of every video")
     add("--json", type=Path, metavar="FILE", help="write the means and the breakdown")
     # fmt: on
@@ -94,7 +95,7 @@ def _model(args: argparse.Namespace) -> Taptr | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
-        model = load_model(args.model, device=args.device)
+        model = load_model(args.model, device=args.device, dtype=args.dtype)
     if not model.trained:
         print(f"taptr evaluate: the weights are untrained ({model.source}): expect poor tracks", file=sys.stderr)
     return model
