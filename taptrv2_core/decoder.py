@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
-from taptrv2_core.encoder import LevelShapes, level_cells
+from taptrv2_core.encoder import LevelShapes, sample_cells
 from taptrv2_core.geometry import inverse_sigmoid, sine_code
 from taptrv2_core.layers import MLP, MultiHeadAttention, init_sampling_offsets, mlp, modules
 from taptrv2_core.ops import key_aware_deformable_attention_from_offsets
 from taptrv2_core.prepared import Linear, PackedLinear, Prepared
+
+EVERY = slice(None)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class KeyAwareAttention(Prepared):
             heads.flatten(0, 1), key_value, level_shapes, position.flatten(0, 1), offsets.flatten(0, 1), slots
         )
         output = self.output_proj(output.unflatten(0, batch))
-        fractions = offsets.to(position.dtype) / level_cells(level_shapes, position)[:, None]
+        fractions = offsets.to(position.dtype) / sample_cells(level_shapes, self.sample_shape, position)
         return output, logits.flatten(-2).unflatten(0, batch), fractions.flatten(-4, -2)
 
 
@@ -174,15 +176,17 @@ class DecoderLayer(nn.Module):
         level_shapes: LevelShapes,
         slots: Tensor,
         masks: Masks,
+        wanted: slice = EVERY,
     ) -> tuple[Tensor, Tensor]:
         """One layer up to its feed-forward (steps 3 to 8).
 
         Args:
             content, embedding: (B, F, N, C) feature of each pair and the embedding of its reference.
             reference: (B, F, N, 4) x, y, w, h in [0, 1].
+            wanted: frames to answer for; the others only take part in the attention between frames.
 
         Returns:
-            Feature (B, F, N, C) and the moved position (B, F, N, 2).
+            Feature (B, F, N, C) and the moved position (B, F, N, 2) of the frames wanted.
         """
         position = reference[..., :2]
         attended, logits, offsets = self.cross_attn(content + embedding, position, key_value, level_shapes, slots)
@@ -191,7 +195,9 @@ class DecoderLayer(nn.Module):
         code = sine_code(torch.cat((moved, reference[..., 2:]), dim=-1), content.shape[-1] // 2)
         embedding = self.update_pos_embed_head(code.to(x.dtype))
         x = self.norm_temp(x + self.temp_self_attn(x, embedding, masks.frames, along=1))
-        x = self.norm2(x + self.self_attn(x, embedding, masks.queries, along=2))
+        x, embedding, moved = x[:, wanted], embedding[:, wanted], moved[:, wanted]
+        queries = None if masks.queries is None else masks.queries[:, wanted]
+        x = self.norm2(x + self.self_attn(x, embedding, queries, along=2))
         return self.norm3(x + self.linear2(self.linear1(x, relu=True))), moved
 
 
@@ -222,6 +228,7 @@ class Decoder(nn.Module):
         level_shapes: LevelShapes,
         slots: Tensor,
         masks: Masks,
+        wanted: slice = EVERY,
     ) -> list[LayerOutput]:
         """Run a window.
 
@@ -231,9 +238,10 @@ class Decoder(nn.Module):
             key_values: one (R, S, M, 2, D) a layer.
             slots: (B * F,) int64, which of the R frames each frame of the window is.
             masks: who is updated and who attends whom.
+            wanted: frames the last layer answers for.
 
         Returns:
-            One output a layer; the last is the window's result.
+            One output a layer; the last is the window's result, of the frames wanted.
         """
         entry, half = content, content.shape[-1] // 2
         outputs = []
@@ -242,11 +250,13 @@ class Decoder(nn.Module):
                 content = content + self.query_updater(torch.cat((content, entry), dim=-1))
             box = reference.detach().sigmoid()
             embedding = self.ref_point_head(sine_code(box, half).to(content.dtype))
-            content, moved = layer(content, embedding, box, key_values[i], level_shapes, slots, masks)
+            frames = wanted if i == len(self.layers) - 1 else EVERY
+            content, moved = layer(content, embedding, box, key_values[i], level_shapes, slots, masks, frames)
+            box, reference, updated = box[:, frames], reference[:, frames], masks.updated[:, frames]
             travelled = sine_code(moved - box[..., :2], half).to(content.dtype)
             hidden = self.ca_update_fuser(torch.cat((content, travelled), dim=-1))
             refined = inverse_sigmoid(torch.cat((moved, box[..., 2:]), dim=-1))
-            refined = refined + masks.updated * self.bbox_embed[i](hidden).to(refined.dtype)
-            reference = torch.where(masks.updated, refined, reference)
+            refined = refined + updated * self.bbox_embed[i](hidden).to(refined.dtype)
+            reference = torch.where(updated, refined, reference)
             outputs.append(LayerOutput(moved, reference, self.class_embed[i](hidden).to(refined.dtype), hidden))
         return outputs

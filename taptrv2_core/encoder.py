@@ -16,15 +16,21 @@ from taptrv2_core.prepared import Linear
 LevelShapes = Sequence[tuple[int, int]]
 
 
-def level_cells(level_shapes: LevelShapes, like: Tensor) -> Tensor:
-    """(L, 2): width and height of each level in cells, the divisor of sampling offsets."""
-    return _cells(tuple(level_shapes), like.dtype, like.device)
+def sample_cells(level_shapes: LevelShapes, sample_shape: tuple[int, int, int], like: Tensor) -> Tensor:
+    """(M, L, P, 2): width and height in cells of each sample's level, the divisor of sampling offsets.
+
+    Of the offsets' own shape: broadcasting over the last two dimensions costs a CPU twenty times the division.
+    """
+    return _sample_cells(tuple(level_shapes), sample_shape, like.dtype, like.device)
 
 
 @lru_cache(maxsize=16)
-def _cells(level_shapes: LevelShapes, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _sample_cells(
+    level_shapes: LevelShapes, sample_shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device
+) -> Tensor:
     with torch.inference_mode(False):  # kept for later calls, which may need gradients
-        return torch.tensor([(width, height) for height, width in level_shapes], dtype=dtype, device=device)
+        cells = torch.tensor([(width, height) for height, width in level_shapes], dtype=dtype, device=device)
+        return cells[:, None].expand(*sample_shape, 2).contiguous()
 
 
 def cell_centres(level_shapes: LevelShapes, like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from taptrv2_core.decoder import Masks
+from taptrv2_core.decoder import EVERY, Masks
 from taptrv2_core.geometry import inverse_sigmoid
 from taptrv2_core.model import Memory, Taptr
 
@@ -216,14 +216,16 @@ class SlidingWindow:
         self._stale = self._stale and self._before is not None
         self._starts = [self._starts[row] for row in rows]
 
-    def run(self) -> WindowResult | None:
+    def run(self, newest_only: bool = False) -> WindowResult | None:
         """The window over the ring, without changing the state; None when there is no query.
 
-        Where no query is updated (all start at the newest frame) the result is the state itself.
+        Where no query is updated (all start at the newest frame) the result is the state itself. ``newest_only``: the
+        result is of one frame, the newest, which saves work.
         """
         if self.state is None or self.frame < 0:
             return None
-        result, _ = self._window(self.state)
+        newest = self.frame % self.slots
+        result, _ = self._window(self.state, slice(newest, newest + 1) if newest_only else EVERY)
         return result
 
     def commit(self) -> WindowResult | None:
@@ -238,17 +240,18 @@ class SlidingWindow:
             self.state = committed(self.model, self.state, result, updated, self.frame % self.slots, takeover)
         return result
 
-    def _window(self, state: QueryState) -> tuple[WindowResult, Tensor | None]:
-        """Run the decoder over the ring; also which pairs were updated, None if none was."""
+    def _window(self, state: QueryState, wanted: slice = EVERY) -> tuple[WindowResult, Tensor | None]:
+        """Run the decoder over the ring, for an answer in the slots wanted; also which pairs of all were updated, None
+        if none was."""
         count = len(self.held)
         content, reference, visibility = (t[:, :count] for t in (state.content, state.reference, state.visibility))
         if min(self._starts) >= self.frame:
-            return WindowResult(reference, visibility, content), None
+            return WindowResult(reference[:, wanted], visibility[:, wanted], content[:, wanted]), None
         numbers = self.frame - (self.frame - torch.arange(count, device=self.model.device)) % self.slots
         masks = Masks.build(numbers, state.start, all_tracked=max(self._starts) <= self.held[0])
         memory = self._memory[0]
         assert memory is not None
         slots = torch.arange(count, device=self.model.device)
-        last = self.model.decode(content, reference, self._ring, memory.level_shapes, slots, masks)[-1]
-        visibility = torch.where(masks.updated, last.visibility, visibility)
+        last = self.model.decode(content, reference, self._ring, memory.level_shapes, slots, masks, wanted)[-1]
+        visibility = torch.where(masks.updated[:, wanted], last.visibility, visibility[:, wanted])
         return WindowResult(last.reference, visibility, last.hidden), masks.updated

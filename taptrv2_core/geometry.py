@@ -31,7 +31,7 @@ def sine_code(position: Tensor, channels: int) -> Tensor:
     frequency, phase = _waves(channels, position.dtype, position.device)
     y_first = (position[..., :2].flip(-1), position[..., 2:])
     ordered = y_first[0] if position.shape[-1] == 2 else torch.cat(y_first, dim=-1)
-    return torch.addcmul(phase, ordered.unsqueeze(-1), frequency).sin().flatten(-2)
+    return torch.addcmul(phase, ordered.unsqueeze(-1), frequency).sin_().flatten(-2)
 
 
 @lru_cache(maxsize=16)

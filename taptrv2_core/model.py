@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from taptrv2_core.backbone import Backbone
 from taptrv2_core.config import ModelConfig
-from taptrv2_core.decoder import Decoder, LayerOutput, Masks
+from taptrv2_core.decoder import EVERY, Decoder, LayerOutput, Masks
 from taptrv2_core.encoder import Encoder, LevelShapes, cell_centres
 from taptrv2_core.geometry import sine_code
 from taptrv2_core.inference import Fast, folded
@@ -23,11 +23,14 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-@lru_cache(maxsize=8)
-def _mean_and_std(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=4)
+def _normalisation(size: torch.Size, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Shift and scale of every pixel, (3, H, W) with channels last as images come from cameras: broadcasting over
+    three channels costs a CPU several times the sum."""
     with torch.inference_mode(False):  # kept for later calls, which may need gradients
-        mean, std = (torch.tensor(values, dtype=dtype, device=device).view(3, 1, 1) for values in (MEAN, STD))
-        return mean, std
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (MEAN, STD))
+        planes = [v.to(device, dtype).expand(*size, 3).contiguous().permute(2, 0, 1) for v in (-mean / std, 1 / std)]
+        return planes[0], planes[1]
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,8 @@ class Taptr(Prepared):
         """Memory of frames, each on its own. images (B, 3, H, W) RGB in [0, 1], any size of at least 32 x 32."""
         backbone = self.backbone[0] if self.derived is None else self.derived.backbone
         images = images.to(self.position_dtype)
-        mean, std = _mean_and_std(images.dtype, images.device)
-        levels = backbone(((images - mean) / std).to(self.dtype))
+        shift, scale = _normalisation(images.shape[-2:], images.dtype, images.device)
+        levels = backbone(torch.addcmul(shift, images, scale).to(self.dtype))
         levels = [project(level) for project, level in zip(self.input_proj, levels, strict=True)]
         shapes = tuple((int(level.shape[-2]), int(level.shape[-1])) for level in levels)
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
@@ -170,9 +173,10 @@ class Taptr(Prepared):
         level_shapes: LevelShapes,
         slots: Tensor,
         masks: Masks,
+        wanted: slice = EVERY,
     ) -> list[LayerOutput]:
         """A window through the decoder; see `Decoder.forward`."""
-        return self.transformer.decoder(content, reference, key_values, level_shapes, slots, masks)  # type: ignore[no-any-return]
+        return self.transformer.decoder(content, reference, key_values, level_shapes, slots, masks, wanted)  # type: ignore[no-any-return]
 
     def content_update(self, initial: Tensor, content: Tensor, hidden: Tensor) -> Tensor:
         """What a committed window adds to the content of its frames; all (B, F, N, C)."""

@@ -227,28 +227,32 @@ class Tracker:
     def _answer(self) -> Tracks:
         engine = self._engine
         if not engine.commits:
-            newest = self._tracks(engine.run(), engine.frame)
+            newest = self._tracks(self._table(engine.run(newest_only=True)), engine.frame)
         else:
-            result = engine.commit()
+            table = self._table(engine.commit())
             held = list(engine.held)
             final = held[: engine.slots // 2]
-            refined = tuple(replace(self._tracks(result, f), final=f in final) for f in held[:-1])
-            newest = replace(self._tracks(result, engine.frame), refined=refined)
+            refined = tuple(replace(self._tracks(table, f), final=f in final) for f in held[:-1])
+            newest = replace(self._tracks(table, engine.frame), refined=refined)
         columns = (newest.x.tolist(), newest.y.tolist(), newest.visibility.tolist())
         self._newest = dict(zip(self._ids, zip(*columns, strict=True), strict=True))
         return newest
 
-    def _tracks(self, result: WindowResult | None, frame: int) -> Tracks:
-        """A window's answer for one frame and the points that had been given by then."""
+    def _table(self, result: WindowResult | None) -> NDArray[np.float32]:
+        """x, y in pixels and visibility of a window's answer on the host, (F, N, 3)."""
+        if result is None:
+            return np.zeros((1, 0, 3), dtype=np.float32)
+        logits = torch.cat((result.reference[0, ..., :2], result.visibility[0, ..., VISIBLE_CLASS, None]), dim=-1)
+        shares = logits.cpu().sigmoid()
+        xy = self._pixels().to_pixels(shares[..., :2])
+        return torch.cat((xy, shares[..., 2:]), dim=-1).float().numpy()
+
+    def _tracks(self, table: NDArray[np.float32], frame: int) -> Tracks:
+        """A window's answer (all slots, or the newest frame alone) for one frame and the points given by then."""
         rows = [row for row, start in enumerate(self._engine.starts) if start <= frame]
-        table: NDArray[np.float32] = np.zeros((0, 3), dtype=np.float32)
-        if result is not None and rows:
-            slot = frame % self._engine.slots
-            xy = self._pixels().to_pixels(result.reference[0, slot, :, :2].sigmoid())
-            visibility = result.visibility[0, slot, :, VISIBLE_CLASS, None].sigmoid()
-            table = torch.cat((xy, visibility), dim=-1).float().cpu().numpy()[rows]
+        slot = frame % self._engine.slots if len(table) > 1 else 0
         ids = np.array([self._ids[row] for row in rows], dtype=np.int64)
-        x, y, visible = np.ascontiguousarray(table.T)
+        x, y, visible = np.ascontiguousarray(table[slot, rows].T)
         return Tracks(ids, x, y, visible, visible > 0.5, frame, self._stamps[frame])
 
     def _add(self, ids: list[int], points: NDArray[np.float64], frame: int) -> None:
