@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import platform
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,3 +129,22 @@ def test_dtype_is_chosen_or_refused(tmp_path: Path) -> None:
     assert choose_dtype("auto", torch.device("cuda")) == torch.float16
     with pytest.raises(ValueError, match="dtype is 'int8'; expected 'auto', 'float32', 'bfloat16', 'float16'"):
         load_model(tmp_path / "w.pt", device="cpu", dtype="int8")
+
+
+def test_freed_memory_is_kept_where_asked() -> None:
+    """Big tensors made again and again cost no page faults; in a process of its own, which the setting is for."""
+    script = """if True:
+        import resource, sys, torch
+        from taptrv2_core.allocator import keep_freed_memory
+        assert keep_freed_memory()
+        for round in range(2):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(4):
+                torch.ones(16_000_000)
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    """
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("a setting of glibc")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    first, second = map(int, done.stdout.split())
+    assert second < 1000 < first, "64 MB are 15625 pages"
