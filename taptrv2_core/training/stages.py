@@ -49,20 +49,30 @@ def _stages(rows: Sequence[dict[str, Any]]) -> tuple[Stage, ...]:
 
 CURRICULA: dict[str, tuple[Stage, ...]] = {
     "cpu": (
-        Stage("contrast", 500, (128, 128), 3, 48, 8, 1e-3, 1e-3, contrast=1.0, tracking=0.0),
-        Stage("small images", 5000, (128, 128), 8, 48, 4, 1e-3, 3e-4, provisional=1),
-        Stage("full size", 1500, (256, 256), 8, 64, 2, 4e-4, 2e-4, provisional=1),
-        Stage("long clips", 1000, (256, 256), 16, 64, 1, 2e-4, 1e-5, provisional=2, freeze_batch_norm=True),
+        Stage("contrast", 300, (128, 128), 3, 64, 12, 1e-3, 1e-3, speed=(3, 20), contrast=1.0, tracking=0.0),
+        Stage("small images", 1500, (128, 128), 8, 96, 6, 1e-3, 8e-4, speed=(0.6, 6)),
+        Stage("two windows", 1500, (128, 128), 12, 96, 4, 8e-4, 6e-4, speed=(0.5, 4), provisional=1),
+        Stage(
+            "full size", 1500, (256, 256), 12, 96, 2, 5e-4, 1e-4, provisional=1, contrast=0.2, freeze_batch_norm=True
+        ),
+        Stage(
+            "long clips", 700, (256, 256), 20, 96, 1, 1e-4, 5e-6, provisional=2, contrast=0.2, freeze_batch_norm=True
+        ),
     ),
     "gpu": (
-        Stage("contrast", 1000, (128, 128), 3, 64, 128, 7e-4, 7e-4, contrast=1.0, tracking=0.0),
-        Stage("small images", 8000, (128, 128), 8, 96, 64, 7e-4, 5e-4, provisional=1),
-        Stage("full size", 8000, (256, 256), 8, 128, 32, 5e-4, 3e-4, provisional=1),
+        Stage("contrast", 1000, (128, 128), 3, 64, 128, 7e-4, 7e-4, speed=(3, 20), contrast=1.0, tracking=0.0),
+        Stage("small images", 8000, (128, 128), 8, 96, 64, 7e-4, 5e-4, speed=(0.6, 6), provisional=1),
+        Stage("full size", 8000, (256, 256), 12, 128, 32, 5e-4, 3e-4, speed=(0.5, 4), provisional=1),
         Stage("long clips", 8000, (256, 256), 24, 128, 16, 3e-4, 1e-5, provisional=3, freeze_batch_norm=True),
+    ),
+    "gpu-continue": (
+        Stage("full size", 3000, (256, 256), 12, 128, 32, 4e-4, 3e-4, speed=(0.5, 4), provisional=1, contrast=0.2),
+        Stage("long clips", 5000, (256, 256), 24, 128, 16, 3e-4, 1e-5, provisional=3, freeze_batch_norm=True),
     ),
     "published": (Stage("kubric", 200_000, (512, 512), 24, 800, 1, 2e-4, 2e-5, contrast=0.0, freeze_batch_norm=True),),
 }
-"""``cpu`` and ``gpu`` train the small network from scratch; ``published`` is the paper's recipe on Kubric."""
+"""``cpu`` and ``gpu`` train the small network from scratch, ``gpu-continue`` trains given weights on; ``published`` is the
+paper's recipe on Kubric."""
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> tuple[int, int] | None:
