@@ -71,8 +71,8 @@ CURRICULA: dict[str, tuple[Stage, ...]] = {
     ),
     "published": (Stage("kubric", 200_000, (512, 512), 24, 800, 1, 2e-4, 2e-5, contrast=0.0, freeze_batch_norm=True),),
 }
-"""``cpu`` and ``gpu`` train the small network from scratch, ``gpu-continue`` trains given weights on; ``published`` is the
-paper's recipe on Kubric."""
+"""``cpu`` and ``gpu`` train the small network from scratch, ``gpu-continue`` trains given weights on; ``published`` is
+the paper's recipe on Kubric."""
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> tuple[int, int] | None:
