@@ -145,6 +145,7 @@ class Setup:
             "image_queue": 100,
             "weights": str(weights),
             "device": "cpu",
+            "dtype": "float32",
             **parameters,
         }
         with ExitStack() as stack:
