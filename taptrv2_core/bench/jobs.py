@@ -19,8 +19,8 @@ from taptrv2_core.bench.parts import part_medians
 from taptrv2_core.bench.timing import repeat, summary
 from taptrv2_core.ops import use_backend
 
-WARM_UP = 20
-"""Frames before any is timed: the ring is full after 8, and windows have committed."""
+WARM_UP = 12
+"""Frames before any is timed: the ring is full after 8, and two windows have committed."""
 PART_STEPS = 24
 
 
