@@ -16,6 +16,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from taptrv2_core import CheckpointError, Taptr, load_model
+from taptrv2_core.allocator import keep_freed_memory
 from taptrv2_ros.camera import Camera
 from taptrv2_ros.parameters import ParameterError, Parameters, declare
 from taptrv2_ros.shutdown import Shutdown
@@ -56,6 +57,7 @@ class TrackerNode(Node):
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C or SIGTERM. Returns the exit status: 0 after these, 1 if it cannot start or fails."""
     shutdown = Shutdown()
+    keep_freed_memory()
     try:
         # Own handlers: rclpy's would shut the context down under the worker, which may be about to publish.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
