@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 
-import torch
-
+from taptrv2_core.allocator import keep_freed_memory
 from taptrv2_core.config import CONFIGS
 from taptrv2_core.training.data import ClipSource, SyntheticSource
 from taptrv2_core.training.parallel import Workers, join_workers
 from taptrv2_core.training.stages import CURRICULA, load_stages
 from taptrv2_core.training.trainer import Trainer, TrainingError, TrainOptions
-
-MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    "MALLOC_TOP_PAD_": str(2**28),
-}
-"""glibc keeps freed memory instead of handing it back: on a CPU page faults would cost about half of the time."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
@@ -52,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Train. Raises ValueError, OSError or CheckpointError for what the user can put right."""
     began = time.monotonic()
     _check(args)
-    _keep_memory(args.device)
+    keep_freed_memory()  # page faults would cost about half of the time on a CPU
     workers = join_workers(args.device)
     try:
         trainer = Trainer(_options(args, workers, began), workers, _source(args, workers))
@@ -93,13 +83,3 @@ def _source(args: argparse.Namespace, workers: Workers) -> ClipSource:
 
         return KubricSource(Path(args.data.removeprefix("kubric:")), args.seed, workers.device, workers.rank)
     return SyntheticSource(args.seed, workers.device, workers.rank)
-
-
-def _keep_memory(device: str) -> None:
-    """Start the program again with glibc's settings, which it reads only at its start; only as the command itself."""
-    command = Path(sys.argv[0]).name in ("taptr", "__main__.py")
-    on_cpu = device == "cpu" or not torch.cuda.is_available()
-    if not (command and on_cpu and sys.platform == "linux") or any(name in os.environ for name in MALLOC):
-        return
-    sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **MALLOC})
