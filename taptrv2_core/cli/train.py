@@ -14,6 +14,7 @@ from taptrv2_core.training.parallel import Workers, join_workers
 from taptrv2_core.training.stages import CURRICULA, load_stages
 from taptrv2_core.training.trainer import Trainer, TrainingError, TrainOptions
 
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("--config", choices=sorted(CONFIGS), default="small", help="size of the network")
