@@ -1,0 +1,206 @@
+"""Points nobody asked for: corners kept tracked, well spread, as a visual odometry front end wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from taptrv2_core.tracker import Tracker, Tracks
+
+_EVERY = 4
+"""Updates between looks for new corners: the tracker's committing windows are as far apart."""
+_ENOUGH = 0.95
+"""Share of the target above which no corners are looked for."""
+_CANDIDATES = 8
+"""Corners found for each one wanted, so that there is a choice of where."""
+
+
+@dataclass(frozen=True)
+class SeedingOptions:
+    """How many points are kept, where they start and when they end.
+
+    Attributes:
+        target_points: points kept alive, beside those that others added.
+        min_distance: pixels between a new point and any other; 0: half the distance that spreads the target evenly.
+        quality: a corner's strength (least eigenvalue, Shi and Tomasi 1994) against the strongest one's, in (0, 1).
+        retire_seconds: a point that was hidden or outside the image for so long is given up.
+    """
+
+    target_points: int
+    min_distance: float = 0.0
+    quality: float = 0.01
+    retire_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.target_points < 1:
+            raise ValueError(f"target_points is {self.target_points}; it must be at least 1")
+        if not self.min_distance >= 0:
+            raise ValueError(f"min_distance is {self.min_distance}; it must be 0 or more pixels")
+        if not 0 < self.quality < 1:
+            raise ValueError(f"quality is {self.quality}; it must lie between 0 and 1")
+        if not self.retire_seconds >= 0:
+            raise ValueError(f"retire_seconds is {self.retire_seconds}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class SeedingChange:
+    """Ids an update started and ended."""
+
+    added: tuple[int, ...] = ()
+    retired: tuple[int, ...] = ()
+
+
+class Seeder:
+    """Keeps a tracker supplied with points. It removes none but its own.
+
+        for image, seconds in frames:
+            tracks = tracker.step(image)
+            seeder.update(tracker, image, tracks, seconds)
+
+    Points removed by others and resets of the tracker need not be told.
+    """
+
+    def __init__(self, options: SeedingOptions) -> None:
+        self.options = options
+        self._last_seen: dict[int, float] = {}  # of the points it started, oldest first: ids rise
+        self._countdown = 0
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The points it started and still keeps, oldest first."""
+        return tuple(self._last_seen)
+
+    def update(self, tracker: Tracker, image: NDArray[np.uint8], tracks: Tracks, seconds: float) -> SeedingChange:
+        """Retire and add points after a step of the tracker.
+
+        Args:
+            tracker: whose newest frame is ``image``.
+            image: (H, W, 3) RGB or (H, W) grey, uint8, as given to the tracker.
+            tracks: what `Tracker.step` returned for it.
+            seconds: time of the image, by any clock that goes forward.
+        """
+        size = (int(image.shape[0]), int(image.shape[1]))
+        retired = self._retire(tracks, size, seconds)
+        added: tuple[int, ...] = ()
+        self._countdown -= 1
+        if self._countdown < 0:
+            self._countdown = _EVERY - 1
+            retired += self._crowded(tracks, size)
+        gone = set(retired)
+        tracker.remove_points(retired)
+        missing = min(self.options.target_points - len(self._last_seen), tracker.max_points - tracker.num_points)
+        looks = self._countdown == _EVERY - 1 and len(self._last_seen) <= _ENOUGH * self.options.target_points
+        if missing > 0 and looks:
+            kept = np.array([i not in gone for i in tracks.ids.tolist()], dtype=bool)
+            queries = tracker.queries()  # with what was added since the step
+            recent = np.stack((queries.x, queries.y), axis=-1)
+            taken = np.concatenate((tracks.xy[kept & tracks.visible], recent[~np.isin(queries.ids, tracks.ids)]))
+            corners = spread_corners(image, missing, taken, self._distance(size), self.options.quality)
+            added = tuple(tracker.add_points(corners))
+            self._last_seen.update(dict.fromkeys(added, seconds))
+        return SeedingChange(added, tuple(retired))
+
+    def make_room(self, tracker: Tracker, count: int) -> tuple[int, ...]:
+        """Give up own points, the youngest first, so that others can add ``count``; returns those given up."""
+        excess = min(tracker.num_points + count - tracker.max_points, len(self._last_seen))
+        given_up = tuple(self._last_seen)[len(self._last_seen) - excess :] if excess > 0 else ()
+        tracker.remove_points(given_up)
+        for point in given_up:
+            del self._last_seen[point]
+        return given_up
+
+    def _retire(self, tracks: Tracks, size: tuple[int, int], seconds: float) -> list[int]:
+        """Own points that were not seen for long; forgets those that are no longer tracked."""
+        inside = (tracks.xy > -0.5).all(axis=1) & (tracks.xy < (size[1] - 0.5, size[0] - 0.5)).all(axis=1)
+        seen = dict(zip(tracks.ids.tolist(), (tracks.visible & inside).tolist(), strict=True))
+        retired = []
+        for point, last in list(self._last_seen.items()):
+            if point not in seen:
+                del self._last_seen[point]
+            elif seen[point] or seconds < last:  # or the clock was set back: count from now
+                self._last_seen[point] = seconds
+            elif seconds - last >= self.options.retire_seconds:
+                del self._last_seen[point]
+                retired.append(point)
+        return retired
+
+    def _crowded(self, tracks: Tracks, size: tuple[int, int]) -> list[int]:
+        """Own points that have come closer than half the least distance to an older point."""
+        radius = max(1, round(self._distance(size) / 2))
+        covered = np.zeros(size, dtype=np.uint8)
+        crowded = []
+        # Others' points first: it is never they who have to go.
+        order = np.argsort(np.isin(tracks.ids, self.ids), kind="stable")
+        for row in order[tracks.visible[order]]:
+            place, point = _pixel(tracks.xy[row], size), int(tracks.ids[row])
+            if covered[place[1], place[0]] and point in self._last_seen:
+                del self._last_seen[point]
+                crowded.append(point)
+            else:
+                cv2.circle(covered, place, radius, 255, -1)
+        return crowded
+
+    def _distance(self, size: tuple[int, int]) -> float:
+        return self.options.min_distance or 0.5 * float(np.sqrt(size[0] * size[1] / self.options.target_points))
+
+
+def spread_corners(
+    image: NDArray[np.uint8],
+    count: int,
+    taken: NDArray[np.floating] | Sequence[tuple[float, float]] = (),
+    min_distance: float = 10.0,
+    quality: float = 0.01,
+) -> NDArray[np.float32]:
+    """Up to ``count`` Shi-Tomasi corners, where there are fewest points first.
+
+    Args:
+        image: (H, W, 3) RGB or (H, W) grey, uint8.
+        count: most corners.
+        taken: (N, 2) x, y in pixels of points that are there already.
+        min_distance: pixels between corners, and between a corner and what is taken.
+        quality: least strength, as a share of the strongest corner's among those not taken.
+
+    Returns:
+        (M, 2) x, y in pixels, M <= count; none in an image without corners.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+    size = (int(grey.shape[0]), int(grey.shape[1]))
+    places = np.asarray(taken, dtype=np.float32).reshape(-1, 2)
+    free = np.full(size, 255, dtype=np.uint8)
+    for place in places:
+        cv2.circle(free, _pixel(place, size), max(1, round(min_distance)), 0, -1)
+    found = cv2.goodFeaturesToTrack(grey, _CANDIDATES * count, quality, max(1.0, min_distance), mask=free)
+    if found is None:
+        return np.zeros((0, 2), dtype=np.float32)
+    corners = np.asarray(found, dtype=np.float32).reshape(-1, 2)
+    return corners[_emptiest_first(corners, places, size, count)]
+
+
+def _emptiest_first(
+    corners: NDArray[np.float32], taken: NDArray[np.float32], size: tuple[int, int], count: int
+) -> NDArray[np.int64]:
+    """Rows of the corners (strongest first) to take: the image is cut into cells, and those with fewest come first."""
+    side = np.sqrt(size[0] * size[1] / (count + len(taken)))
+    columns = int(size[1] // side) + 1
+
+    def cells(points: NDArray[np.float32]) -> Iterable[int]:
+        column, row = np.clip(points // side, 0, columns - 1).astype(np.int64).T
+        return (row * columns + column).tolist()
+
+    filled: dict[int, int] = {}
+    for cell in cells(taken):
+        filled[cell] = filled.get(cell, 0) + 1
+    turns = np.empty(len(corners), dtype=np.int64)
+    for row, cell in enumerate(cells(corners)):
+        turns[row] = filled[cell] = filled.get(cell, 0) + 1
+    return np.argsort(turns, kind="stable")[:count]
+
+
+def _pixel(place: NDArray[np.floating], size: tuple[int, int]) -> tuple[int, int]:
+    """Column and row of the pixel a position lies in, the nearest one of the image."""
+    x, y = np.rint(place)
+    return int(np.clip(x, 0, size[1] - 1)), int(np.clip(y, 0, size[0] - 1))
