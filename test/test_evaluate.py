@@ -24,6 +24,7 @@ from taptrv2_core.evaluation.generated import synthetic_dataset
 from taptrv2_core.evaluation.report import as_dict, breakdown_table, metrics_table
 from taptrv2_core.evaluation.runner import evaluate
 from taptrv2_core.evaluation.samples import Sample, make_sample
+from taptrv2_core.evaluation.support import WithSupport
 from taptrv2_core.evaluation.tracking import Floats, Ints, TrackResult, Video
 
 FRAMES, HEIGHT, WIDTH = 12, 48, 80
@@ -114,6 +115,42 @@ def test_queries_a_little_outside_the_image_are_taken_at_its_edge(model: Taptr) 
         np.testing.assert_array_equal(result.xy[0], outside)
 
 
+class Listening:
+    """Keeps what it is asked, and says that every point never moves."""
+
+    name = "listening"
+
+    def track(self, video: Video, query_frame: Ints, query_xy: Floats) -> TrackResult:
+        self.frame, self.xy = query_frame, query_xy
+        return NeverMoves().track(video, query_frame, query_xy)
+
+
+def test_support_queries_fill_up_and_are_not_scored() -> None:
+    sample, inner = moving_sample(), Listening()
+    given = (sample.video, sample.query_frame, sample.query_xy)
+    result = WithSupport(inner, 40).track(*given)
+    assert result.xy.shape == (FRAMES, 3, 2) and result.visible.shape == (FRAMES, 3)
+    assert inner.frame.shape == (40,) and inner.xy.shape == (40, 2)
+    np.testing.assert_array_equal(inner.xy[:3], sample.query_xy)
+    assert set(inner.frame[3:].tolist()) == {0, 5}  # where real ones are given, so that these have company
+    assert ((inner.xy >= -0.5) & (inner.xy <= (WIDTH - 0.5, HEIGHT - 0.5))).all()
+    assert np.ptp(inner.xy[3:], axis=0).min() > 30
+    support = inner.xy
+    WithSupport(inner, 40).track(*given)
+    np.testing.assert_array_equal(inner.xy, support)
+    WithSupport(inner, 2).track(*given)  # more real ones than that: none are added, none left out
+    assert len(inner.frame) == 3
+
+
+def test_support_queries_keep_the_real_ones_company(model: Taptr) -> None:
+    sample = moving_sample()
+    given = (sample.video, sample.query_frame, sample.query_xy)
+    for tracker in (StreamingTaptr(model), RefinedTaptr(model)):
+        alone, accompanied = tracker.track(*given), WithSupport(tracker, 20).track(*given)
+        np.testing.assert_array_equal(alone.xy[0], accompanied.xy[0])
+        assert np.abs(alone.xy - accompanied.xy).max() > 1e-3
+
+
 def test_evaluate_model_for_a_training_log(model: Taptr) -> None:
     samples = [moving_sample("a"), moving_sample("b")]
     model.train()
@@ -182,7 +219,11 @@ def test_command_with_own_checkpoint_csv_and_json(
     assert main(["evaluate", "davis", str(davis), "--model", str(weights), "--device", "cpu", *files]) == 0
     out = capsys.readouterr().out
     for method in ("never moves", "OpenCV LK", "taptr streaming", "taptr refined"):
-        assert out.count(method) == 3  # the metrics, delta_avg by group, visibility by group
+        assert out.count(method) == 4  # the metrics, delta_avg by group, visibility by group, as in papers
+    rows = [line.split() for line in out.splitlines()]
+    assert ["TAP-Vid", "DAVIS,", "first", "AJ", "<delta_avg", "OA"] in rows
+    assert ["TAPTRv2,", "as", "published", "63.5", "75.9", "91.4"] in rows
+    assert "frames: 256 x 256" in out
     with (tmp_path / "v.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["video"], row["method"]) for row in rows[:3]] == [
@@ -195,11 +236,45 @@ def test_command_with_own_checkpoint_csv_and_json(
     assert report["methods"]["OpenCV LK"]["delta_avg"] == pytest.approx(np.mean(lk), abs=1e-5)
 
 
+def test_command_with_support_queries(davis: Path, tmp_path: Path, model: Taptr) -> None:
+    weights = tmp_path / "tiny.pt"
+    save_checkpoint(model, weights)
+    figures = []
+    for support in ("0", "30"):
+        file = tmp_path / f"{support}.json"
+        words = ["evaluate", "davis", str(davis), "--model", str(weights), "--output", "streaming", "--device", "cpu"]
+        assert main([*words, "--support", support, "--clips", "1", "--json", str(file)]) == 0
+        report = json.loads(file.read_text())
+        figures.append(report["methods"]["taptr streaming"]["median_error"])
+    assert report["support_queries"] == "up to 30 in all"
+    assert figures[0] != figures[1]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file", "published"),
+    [
+        ("kinetics", "0000_of_0010.pkl", "49.7 64.2 85.7"),
+        ("rgb-stacking", "tapvid_rgb_stacking.pkl", "53.4 70.5 81.2"),
+        ("robotap", "robotap_split0.pkl", "60.9 74.6 87.7"),
+    ],
+)
+def test_command_knows_the_papers_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, file: str, published: str
+) -> None:
+    sample = moving_sample()
+    points = sample.gt_xy.swapaxes(0, 1) / np.array([WIDTH - 1, HEIGHT - 1])
+    entry = {"video": sample.video, "points": points, "occluded": ~sample.gt_visible.T}
+    (tmp_path / file).write_bytes(pickle.dumps({"a": entry} if dataset == "robotap" else [entry]))
+    assert main(["evaluate", dataset, str(tmp_path), "--model", "none"]) == 0
+    assert f"as published {published}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_command_strided_at_256_with_baselines_only(davis: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", "davis", str(davis), "--query", "strided", "--protocol", "tapvid", "--model", "none"]
     assert main([*words, "--clips", "1"]) == 0
     out = capsys.readouterr().out
-    assert "videos: 1, queries: strided, frames: 256 x 256" in out
+    assert "videos: 1, queries: strided, support queries: none, frames: 256 x 256" in out
+    assert "as published 66.4 78.8 91.3" in " ".join(out.split())
     assert "taptr" not in out
 
 
@@ -207,7 +282,9 @@ def test_command_strided_at_256_with_baselines_only(davis: Path, capsys: pytest.
     ("words", "message"),
     [
         (["davis", "{}/nowhere"], "Get it from https://"),
-        (["davis"], "give --synthetic, or a dataset and its path"),
+        ([], "give --synthetic, or a dataset and its path"),
+        (["davis"], "taptr evaluate davis FOLDER. Get it from https://storage.googleapis.com"),
+        (["davis", "{}", "--support", "-1"], "--support -1: must be 0 or more"),
         (["davis", "{}", "--synthetic"], "not both"),
         (["--synthetic", "--query", "strided"], "--query strided"),
         (["davis", "{}", "--clips", "0"], "--clips 0: must be at least 1"),

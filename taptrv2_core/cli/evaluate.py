@@ -17,11 +17,12 @@ from taptrv2_core.cli import CommandError
 from taptrv2_core.config import PUBLISHED
 from taptrv2_core.evaluation.adapter import RefinedTaptr, StreamingTaptr
 from taptrv2_core.evaluation.baselines import LucasKanade, NeverMoves
-from taptrv2_core.evaluation.datasets import TAPVID, Dataset, open_dataset
+from taptrv2_core.evaluation.datasets import TAPVID, Dataset, open_dataset, where_to_get
 from taptrv2_core.evaluation.generated import synthetic_dataset
 from taptrv2_core.evaluation.progress import progress_bar
-from taptrv2_core.evaluation.report import breakdown_table, metrics_table, write_csv, write_json
+from taptrv2_core.evaluation.report import breakdown_table, metrics_table, paper_table, write_csv, write_json
 from taptrv2_core.evaluation.runner import MethodResults, evaluate
+from taptrv2_core.evaluation.support import WithSupport
 from taptrv2_core.evaluation.tracking import PointTracker
 from taptrv2_core.model import Taptr
 
@@ -36,15 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--synthetic", action="store_true", help="generated clips that training never shows, instead of a dataset")
     add("--clips", type=int, metavar="N", help="how many generated clips (default 32), or at most so many videos")
     add("--seed", type=int, default=0, help="of the generated clips (default %(default)s)")
-    add("--query", choices=["first", "strided"],
+    add("--query", choices=["first", "strided"], default="first",
         help="first (default): each track queried where it is first seen; strided: every 5th frame, tracked both ways")
-    add("--protocol", choices=["native", "tapvid"], default="native",
-        help="native (default): frames at their own size; tapvid: frames reduced to 256 x 256 before any method sees "
-        "them, as in published tables. Errors are in pixels at 256 x 256 either way")
+    add("--protocol", choices=["native", "tapvid"],
+        help="tapvid (default for TAP-Vid's data sets): frames reduced to 256 x 256 before any method sees them, as in "
+        "published tables; native (default elsewhere): frames at their own size. Errors are in pixels at 256 x 256 "
+        "either way")
     add("--model", "--weights", default="small", metavar="NAME|FILE",
         help="a shipped name or a checkpoint file (default %(default)s); none: baselines only")
     add("--output", choices=["both", "streaming", "refined"], default="both",
         help="the tracker's streaming output, its refined output, or both (default)")
+    add("--support", type=int, default=0, metavar="N",
+        help="fill up the tracker's queries with random ones, not scored, to N in all (default: none; published "
+        "evaluation: 800)")
     add("--baselines", action=argparse.BooleanOptionalAction, default=True, help="'never moves' and OpenCV's LK too")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     add("--dtype", default="float32", help="float32, bfloat16, float16 or auto, the fastest (default: float32)")
@@ -58,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
     for file in (args.csv, args.json):
         if file is not None and not file.parent.is_dir():
             raise CommandError(f"{file}: the folder {file.parent} does not exist; make it first")
+    if args.support < 0:
+        raise CommandError(f"--support {args.support}: must be 0 or more queries")
+    args.protocol = args.protocol or ("tapvid" if args.dataset in TAPVID else "native")
     dataset = _dataset(args)
     model = _model(args)
     trackers = _trackers(args, model)
@@ -68,7 +76,10 @@ def run(args: argparse.Namespace) -> int:
         results = evaluate(trackers, itertools.islice(dataset.samples, args.clips), progress)
     about = _about(args, dataset, model, results)
     print(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items()), end="\n\n")
-    print(metrics_table(results), breakdown_table(results), sep="\n\n")
+    tables = [metrics_table(results), breakdown_table(results)]
+    if args.protocol == "tapvid":
+        tables.append(paper_table(results, dataset.name, args.query))
+    print(*tables, sep="\n\n")
     if args.csv is not None:
         write_csv(args.csv, results)
     if args.json is not None:
@@ -85,9 +96,13 @@ def _dataset(args: argparse.Namespace) -> Dataset:
         if args.query == "strided":
             raise CommandError("--query strided: generated clips come with queries of their own; leave it out")
         return synthetic_dataset(args.clips or 32, seed=args.seed)
-    if args.dataset is None or args.path is None:
+    if args.dataset is None:
         raise CommandError("give --synthetic, or a dataset and its path: taptr evaluate davis FOLDER")
-    return open_dataset(args.dataset, args.path, args.query or "first", args.protocol == "tapvid")
+    if args.path is None:
+        raise CommandError(
+            f"give the folder of its files too: taptr evaluate {args.dataset} FOLDER. {where_to_get(args.dataset)}"
+        )
+    return open_dataset(args.dataset, args.path, args.query, args.protocol == "tapvid")
 
 
 def _model(args: argparse.Namespace) -> Taptr | None:
@@ -103,12 +118,13 @@ def _model(args: argparse.Namespace) -> Taptr | None:
 
 def _trackers(args: argparse.Namespace, model: Taptr | None) -> list[PointTracker]:
     trackers: list[PointTracker] = [NeverMoves(), LucasKanade()] if args.baselines else []
+    ours: list[PointTracker] = []
     if model is not None:
         if args.output in ("both", "streaming"):
-            trackers.append(StreamingTaptr(model))
+            ours.append(StreamingTaptr(model))
         if args.output in ("both", "refined"):
-            trackers.append(RefinedTaptr(model, None if model.config.name == PUBLISHED.name else 1))
-    return trackers
+            ours.append(RefinedTaptr(model, None if model.config.name == PUBLISHED.name else 1))
+    return trackers + ([WithSupport(tracker, args.support) for tracker in ours] if args.support else ours)
 
 
 def _about(
@@ -120,7 +136,8 @@ def _about(
     return {
         "dataset": dataset.name,
         "videos": len(results[0].videos),
-        "queries": args.query or "first",
+        "queries": args.query,
+        "support_queries": f"up to {args.support} in all" if args.support else "none",
         "frames": "256 x 256" if args.protocol == "tapvid" else "own size",
         "model": args.model,
         "device": device,

@@ -73,16 +73,24 @@ def open_dataset(name: str, path: Path, query_mode: QueryMode = "first", resize:
         return Dataset(sample.name, 1, [sample])
     if name not in TAPVID:
         raise DatasetError(f"dataset {name!r} is not known; known are house, {', '.join(TAPVID)}")
-    files = _tapvid_files(TAPVID[name], path)
+    files = _tapvid_files(name, path)
     shards = _Shards(files, query_mode, resize)
     return Dataset(TAPVID[name].title, shards.estimate, shards)
 
 
-def _tapvid_files(source: TapVidSource, path: Path) -> list[Path]:
+def where_to_get(name: str) -> str:
+    """A sentence that says where a dataset's files come from, by its name."""
+    if name in TAPVID:
+        return f"Get it from {TAPVID[name].where}, unpack it and give its folder"
+    return "It is a folder of frames/*.png and gt_tracks.npz that you labelled"
+
+
+def _tapvid_files(name: str, path: Path) -> list[Path]:
+    source = TAPVID[name]
     files = [path] if path.is_file() else sorted(path.glob(source.pattern)) or sorted(path.glob(f"*/{source.pattern}"))
     if not files:
         what = f"has no {source.pattern}" if path.is_dir() else "does not exist"
-        raise DatasetError(f"{source.title}: {path} {what}. Get it from {source.where}, unpack it and give its folder")
+        raise DatasetError(f"{source.title}: {path} {what}. {where_to_get(name)}")
     return files
 
 

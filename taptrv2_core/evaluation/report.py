@@ -34,6 +34,28 @@ def metrics_table(results: Sequence[MethodResults]) -> str:
     return _table(rows)
 
 
+PUBLISHED_RESULTS = {
+    ("TAP-Vid DAVIS", "first"): (63.5, 75.9, 91.4),
+    ("TAP-Vid DAVIS", "strided"): (66.4, 78.8, 91.3),
+    ("TAP-Vid Kinetics", "first"): (49.7, 64.2, 85.7),
+    ("TAP-Vid RGB-Stacking", "first"): (53.4, 70.5, 81.2),
+    ("RoboTAP", "first"): (60.9, 74.6, 87.7),
+}
+"""AJ, delta_avg and OA in percent of the published TAPTRv2, by dataset and queries (Li et al., arXiv 2407.16291)."""
+
+
+def paper_table(results: Sequence[MethodResults], dataset: str, queries: str) -> str:
+    """The table as papers print it: three figures in percent, and the paper's own row where there is one."""
+    names = ("average_jaccard", "delta_avg", "occlusion_accuracy")
+    figures = {result.name: tuple(100 * getattr(result.mean, name) for name in names) for result in results}
+    published = PUBLISHED_RESULTS.get((dataset, queries))
+    if published is not None:
+        figures["TAPTRv2, as published"] = published
+    rows = [[f"{dataset}, {queries}", "AJ", "<delta_avg", "OA"]]
+    rows += [[name, *(_share(value, 1) for value in values)] for name, values in figures.items()]
+    return _table(rows)
+
+
 def breakdown_table(results: Sequence[MethodResults]) -> str:
     """delta_avg of each group of points, then how often the visibility flag is right in it; pooled over all videos."""
     counts = results[0].groups
