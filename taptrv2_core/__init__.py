@@ -8,6 +8,7 @@ tracks = tracker.step(image)
 
 from taptrv2_core.checkpoint import load_model, save_checkpoint
 from taptrv2_core.config import PUBLISHED, SMALL, ModelConfig
+from taptrv2_core.encoded import EncodedImage, encode_images
 from taptrv2_core.errors import CheckpointError, ImageError, PointError
 from taptrv2_core.model import Taptr
 from taptrv2_core.offline import VideoTracks, track_video
@@ -17,6 +18,7 @@ __all__ = [
     "PUBLISHED",
     "SMALL",
     "CheckpointError",
+    "EncodedImage",
     "ImageError",
     "ModelConfig",
     "PointError",
@@ -25,6 +27,7 @@ __all__ = [
     "Tracker",
     "Tracks",
     "VideoTracks",
+    "encode_images",
     "load_model",
     "save_checkpoint",
     "track_video",

@@ -1,12 +1,18 @@
-"""What becomes of freed memory."""
+"""Memory: what becomes of it when it is freed, and telling that there is none left."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
+import re
+
+import torch
 
 # Of glibc's malloc.h; values are ints.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 GIB = 2**30
+# What PyTorch's CPU allocator and CUDA's libraries say, as plain RuntimeErrors.
+_EXHAUSTED = re.compile(r"not enough memory|can't allocate memory|out of memory|STATUS_ALLOC_FAILED", re.IGNORECASE)
 
 
 def keep_freed_memory() -> bool:
@@ -21,3 +27,20 @@ def keep_freed_memory() -> bool:
     settings = {M_MMAP_THRESHOLD: GIB, M_TRIM_THRESHOLD: 2 * GIB - 1, M_TOP_PAD: GIB // 16}
     results = [mallopt(key, value) for key, value in settings.items()]
     return all(results)
+
+
+def release_freed_memory() -> None:
+    """Give the memory that is free in this process back to the system and to the other users of the GPU, once."""
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the device, or the host, has no memory left for what was asked."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and _EXHAUSTED.search(str(error)) is not None

@@ -174,10 +174,13 @@ class SlidingWindow:
 
     def push(self, image: Tensor) -> None:
         """Take in a frame: (3, H, W) RGB in [0, 1]; every frame of a stream has the same size."""
+        self.push_memory(self.model.encode(image.unsqueeze(0)))
+
+    def push_memory(self, memory: Memory) -> None:
+        """Take in a frame that is encoded already, memory of B = 1."""
         if self._stale:
             self.commit()
         self._before = None
-        memory = self.model.encode(image.unsqueeze(0))
         self.frame += 1
         slot = self.frame % self.slots
         self._memory[slot] = memory

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from taptrv2_core.encoded import EncodedImage, encode_images
 from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow, WindowResult
 from taptrv2_core.errors import ImageError, PointError
 from taptrv2_core.geometry import PixelMap
-from taptrv2_core.images import checked_image, network_input
 from taptrv2_core.model import Taptr
 
 NEW_VISIBILITY = float(torch.tensor(1.0).sigmoid())
@@ -199,22 +199,28 @@ class Tracker:
         """Take in the next frame and say where every point is in it.
 
         Args:
-            image: (H, W, 3) RGB or (H, W) grey, uint8, or float in [0, 1].
+            image: (H, W, 3) RGB or (H, W) grey, uint8, or float in [0, 1]; or what `encode_images` made of one.
             stamp: any integer that names the frame, as of `add_points`; its number if None.
 
         Raises:
             ImageError: the image cannot be used, or its size is not the stream's (`reset` starts anew).
             PointError: points added before the first image lie outside it; remove them and step again.
         """
-        array = checked_image(image)
-        size = (int(array.shape[0]), int(array.shape[1]))
+        self.take(image, stamp)
+        return self.answer()
+
+    @torch.inference_mode()
+    def take(self, image: Any, stamp: int | None = None) -> None:
+        """The first half of `step`: take in the next frame. `answer` is to follow before the next one."""
+        encoded = image if isinstance(image, EncodedImage) else encode_images(self.model, [image])[0]
+        size = encoded.size
         if self._size is not None and size != self._size:
             raise ImageError(
                 f"image is {size[1]} x {size[0]} pixels, the stream's are {self._size[1]} x {self._size[0]}: "
                 "points cannot be followed across a change of size; call reset() to start anew"
             )
         self._refuse_outside(np.array(self._waiting).reshape(-1, 2), size, self._ids)
-        self._engine.push(network_input(array, self.model.config.input_size, self.model.device))
+        self._engine.push_memory(encoded.memory)
         self._size = size
         self._stamps[self.frame_index] = self.frame_index if stamp is None else stamp
         self._stamps.pop(self._engine.held[0] - 1, None)
@@ -222,9 +228,13 @@ class Tracker:
             points = np.array(self._waiting)
             self._waiting = []
             self._add(self._ids, points, self.frame_index)
-        return self._answer()
 
-    def _answer(self) -> Tracks:
+    @torch.inference_mode()
+    def answer(self) -> Tracks:
+        """The second half of `step`: where every point is in the newest frame.
+
+        An answer that failed for want of memory can be asked for again, after `remove_points`, and nothing is lost.
+        """
         engine = self._engine
         if not engine.commits:
             newest = self._tracks(self._table(engine.run(newest_only=True)), engine.frame)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny import tiny_model
 
-from taptrv2_core import ImageError, PointError, Taptr, Tracker
+from taptrv2_core import ImageError, PointError, Taptr, Tracker, encode_images
+from taptrv2_core.allocator import is_out_of_memory
 from taptrv2_core.geometry import PixelMap
 
 HEIGHT, WIDTH = 48, 80
@@ -220,3 +221,63 @@ def test_impossible_settings(model: Taptr) -> None:
         Tracker(model, max_points=0)
     with pytest.raises(ValueError, match="takeover_interval is 0"):
         Tracker(model, takeover_interval=0)
+
+
+def test_images_encoded_together_give_what_each_gives_alone(model: Taptr) -> None:
+    images = [IMAGE, np.ascontiguousarray(IMAGE[:30, ::-1])]  # two cameras, of different size
+    alone, together = ([Tracker(model) for _ in images] for _ in range(2))
+    for tracker in (*alone, *together):
+        tracker.add_points([(20, 20), (3.5, 7)])
+    for t in range(10):
+        now = [np.roll(image, t, axis=1) for image in images]
+        for tracker, other, image, encoded in zip(alone, together, now, encode_images(model, now), strict=True):
+            expected, tracks = tracker.step(image, stamp=t), other.step(encoded, stamp=t)
+            np.testing.assert_allclose(tracks.xy, expected.xy, atol=1e-2)
+            np.testing.assert_allclose(tracks.visibility, expected.visibility, atol=1e-3)
+            assert len(tracks.refined) == len(expected.refined)
+    with pytest.raises(ImageError, match="80 x 48 pixels, the stream's are 80 x 30"):
+        together[1].step(encode_images(model, [IMAGE])[0])
+    assert encode_images(model, []) == []
+
+
+def test_an_answer_that_found_no_memory_can_be_asked_for_again(model: Taptr, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, tracker = Tracker(model), Tracker(model)
+    for each in (expected, tracker):
+        each.add_points([(20, 20), (30, 30)])
+    decode = type(model).decode
+
+    def scarce(self: Taptr, content: torch.Tensor, *rest: object) -> object:
+        if content.shape[2] > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return decode(self, content, *rest)  # type: ignore[arg-type]
+
+    for t in range(12):
+        image = np.roll(IMAGE, t, axis=1)
+        if t == 7:
+            expected.remove_points([1])
+        reference = expected.step(image)
+        tracker.take(image)
+        if t == 7:  # in a window that commits
+            monkeypatch.setattr(type(model), "decode", scarce)
+            with pytest.raises(torch.cuda.OutOfMemoryError) as caught:
+                tracker.answer()
+            assert is_out_of_memory(caught.value)
+            tracker.remove_points([1])
+        np.testing.assert_allclose(tracker.answer().xy, reference.xy, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("error", "exhausted"),
+    [
+        (MemoryError(), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+            True,
+        ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
+        (RuntimeError("shapes differ"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_exhausted_memory_is_told_from_other_failures(error: Exception, exhausted: bool) -> None:
+    assert is_out_of_memory(error) == exhausted
