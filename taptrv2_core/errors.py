@@ -23,3 +23,11 @@ class PointError(ValueError):
     def __init__(self, message: str, ids: Sequence[int] = ()) -> None:
         super().__init__(message)
         self.ids = tuple(ids)
+
+
+class RecordingError(ValueError):
+    """A recording (bag, video file, folder of images) cannot be read, or not further than this."""
+
+
+class MissingPackageError(RuntimeError):
+    """A Python package that only this part needs is not installed; the message names it."""

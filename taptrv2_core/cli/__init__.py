@@ -6,9 +6,9 @@ A subcommand is one row in ``COMMANDS`` and one module with two functions:
     run(args: argparse.Namespace) -> int                      does it; the exit code
 
 The module is imported only when its subcommand is called, so it may import torch at its top. For what the user can put
-right ``run`` raises ValueError, OSError, CheckpointError or ``CommandError`` with a message that says what, where and
-what to do: it is printed without a traceback, and the exit code is 1. Any other exception is a fault of the program and
-shows its traceback.
+right ``run`` raises ValueError, OSError, CheckpointError, MissingPackageError or ``CommandError`` with a message that
+says what, where and what to do: it is printed without a traceback, and the exit code is 1. Any other exception is a
+fault of the program and shows its traceback.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from taptrv2_core.errors import CheckpointError
+from taptrv2_core.errors import CheckpointError, MissingPackageError
 
 
 class CommandError(Exception):
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = importlib.import_module(COMMANDS[args.command].module)
     try:
         return int(module.run(args))
-    except (CommandError, CheckpointError, ValueError, OSError) as error:
+    except (CommandError, CheckpointError, MissingPackageError, ValueError, OSError) as error:
         if args.debug:
             raise
         if isinstance(error, BrokenPipeError):  # the reader, `head` for one, has seen enough

@@ -58,14 +58,15 @@ def main(args: list[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return 1
+        from taptrv2_core.errors import MissingPackageError, RecordingError
         from taptrv2_ros.demo.errors import DemoError
         from taptrv2_ros.demo.run import Options, run
 
         try:
             return run(Options(**vars(options)))
-        except DemoError as error:
+        except (DemoError, MissingPackageError, RecordingError) as error:
             print(f"error: {error}", file=sys.stderr)
-            return error.status
+            return 2 if isinstance(error, RecordingError) else 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

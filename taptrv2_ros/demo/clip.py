@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taptrv2_core.extras import optional
 from taptrv2_core.synthetic import ClipConfig, ClipGenerator
-from taptrv2_ros.demo.errors import optional
 from taptrv2_ros.demo.score import Truth
 
 CLIP = ClipConfig(

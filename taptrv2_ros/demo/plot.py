@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taptrv2_ros.demo.errors import optional
+from taptrv2_core.extras import optional
 from taptrv2_ros.demo.overlay import colour
 from taptrv2_ros.demo.recorder import Table
 from taptrv2_ros.demo.score import Score

@@ -8,27 +8,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage, Image
 
 from taptrv2_core.evaluation.tracking import TrackResult
-from taptrv2_ros.conversions import ConversionError, RgbImage, to_rgb
+from taptrv2_core.extras import optional
+from taptrv2_core.recordings import ConversionError, Frame, Recording, RecordingError, open_recording
+from taptrv2_ros.conversions import RgbImage, frame_message
 from taptrv2_ros.demo.client import Client, use_own_domain
-from taptrv2_ros.demo.errors import InputError, optional
 from taptrv2_ros.demo.node_process import NodeProcess
 from taptrv2_ros.demo.overlay import Overlay
 from taptrv2_ros.demo.plot import write_plot
 from taptrv2_ros.demo.recorder import Recorder, from_message, new_points
 from taptrv2_ros.demo.score import Score, Truth, score_all, score_table
 from taptrv2_ros.demo.seeding import spread_corners
-from taptrv2_ros.demo.source import Source, open_source
 from taptrv2_ros.demo.video_writer import VideoWriter
-from taptrv2_ros.messages import nanoseconds
 
-Message: TypeAlias = "Image | CompressedImage"
 Xy = NDArray[np.float32]
 INTERRUPTED = 130
 _HEAD = 6  # images looked at beforehand
@@ -69,7 +66,7 @@ class Outputs:
 
 
 def run(options: Options) -> int:
-    """Play, track, draw. Returns the exit status; raises DemoError with one line to show."""
+    """Play, track, draw. Returns the exit status; raises DemoError, RecordingError or MissingPackageError, one line."""
     for module, package in (("av", "av"), ("matplotlib", "matplotlib"), ("tqdm", "tqdm")):
         optional(module, package, "the demo")
     source, truth, folder = _prepare(options)
@@ -77,8 +74,8 @@ def run(options: Options) -> int:
         return _run(options, source, truth, folder)
 
 
-def _run(options: Options, source: Source, truth: Truth | None, folder: Path) -> int:
-    messages, rate = _peek(source, options.frames)
+def _run(options: Options, source: Recording, truth: Truth | None, folder: Path) -> int:
+    frames, rate = _peek(source, options.frames)
     total = min(source.count, options.frames or source.count) or None
     _say("Input", f"{options.input or 'generated clip'}: {source.description}")
     pick = _from_truth(truth) if truth else _corners(options.points)
@@ -91,7 +88,7 @@ def _run(options: Options, source: Source, truth: Truth | None, folder: Path) ->
         try:
             with Client(source.topic, source.compressed, node.check, options.timeout) as client:
                 client.wait_for_node()
-                _play(messages, total, client, pick, outputs)
+                _play(frames, total, client, pick, outputs)
         except KeyboardInterrupt:
             interrupted = True
             _note("interrupted: keeping what was tracked so far")
@@ -101,43 +98,43 @@ def _run(options: Options, source: Source, truth: Truth | None, folder: Path) ->
     return INTERRUPTED if interrupted else 0
 
 
-def _prepare(options: Options) -> tuple[Source, Truth | None, Path]:
+def _prepare(options: Options) -> tuple[Recording, Truth | None, Path]:
     """The recording, its truth if the project made it, and the folder of results."""
     if options.input is not None:
-        source = open_source(options.input, options.topic)
+        source = open_recording(options.input, options.topic)
         folder = options.out / source.name
         _make(folder)
         return source, None, folder
     if options.topic is not None:
-        raise InputError("--topic chooses a topic of a bag; give the bag as INPUT")
+        raise RecordingError("--topic chooses a topic of a bag; give the bag as INPUT")
     from taptrv2_ros.demo.clip import CLIP, make_clip  # the generator is needed for nothing else
 
     folder = options.out / "generated"
     _make(folder)
     _say("Clip", "a generated one, for which every point's true way is known")
     bag, truth = make_clip(folder, replace(CLIP, points=options.points))
-    return replace(open_source(bag), name="generated"), truth.until(options.frames or len(truth.xy)), folder
+    return replace(open_recording(bag), name="generated"), truth.until(options.frames or len(truth.xy)), folder
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made for the results: {error.strerror}") from error
+        raise RecordingError(f"{folder}: cannot be made for the results: {error.strerror}") from error
 
 
-def _peek(source: Source, limit: int | None) -> tuple[Iterator[Message], float]:
-    """All messages of the recording, and its images a second by the first few stamps."""
-    head = list(itertools.islice(source.messages, _HEAD))
+def _peek(source: Recording, limit: int | None) -> tuple[Iterator[Frame], float]:
+    """All images of the recording, and its images a second by the first few stamps."""
+    head = list(itertools.islice(source.frames, _HEAD))
     if len(head) < 2:
-        raise InputError(f"{source.name}: {len(head)} image in the recording; following points takes at least 2")
-    steps = np.diff([nanoseconds(m.header.stamp) for m in head]) / 1e9
+        raise RecordingError(f"{source.name}: {len(head)} image in the recording; following points takes at least 2")
+    steps = np.diff([frame.stamp for frame in head]) / 1e9
     step = float(np.median(steps))
     rate = float(np.clip(1 / step, 1, 60)) if step > 0 else 20.0
-    return itertools.islice(itertools.chain(head, source.messages), limit), rate
+    return itertools.islice(itertools.chain(head, source.frames), limit), rate
 
 
-def _node_parameters(options: Options, source: Source) -> dict[str, Any]:
+def _node_parameters(options: Options, source: Recording) -> dict[str, Any]:
     return {
         "image_topic": source.topic,
         "image_transport": "compressed" if source.compressed else "raw",
@@ -159,7 +156,7 @@ def _from_truth(truth: Truth) -> Callable[[int, RgbImage], Xy]:
 
 
 def _play(
-    messages: Iterator[Message],
+    frames: Iterator[Frame],
     total: int | None,
     client: Client,
     pick: Callable[[int, RgbImage], Xy],
@@ -168,15 +165,15 @@ def _play(
     """In lockstep: the next image goes out when the tracks of the one before have come."""
     tqdm = optional("tqdm", "tqdm", "the demo").tqdm
     slow = 0.1 if sys.stderr.isatty() else 10.0
-    bar = tqdm(messages, desc="Tracking", total=total, unit="image", mininterval=slow, dynamic_ncols=True, leave=True)
+    bar = tqdm(frames, desc="Tracking", total=total, unit="image", mininterval=slow, dynamic_ncols=True, leave=True)
     index = 0
-    for message in bar:
+    for frame in bar:
         try:
-            image = to_rgb(message)
+            image = frame.rgb()
         except ConversionError as error:
             bar.write(f"  an image is left out: {error}")
             continue
-        _track(message, index, client, outputs)
+        _track(frame, index, client, outputs)
         xy = pick(index, image)
         if len(xy):
             ids = client.add_points(xy[:, 0].tolist(), xy[:, 1].tolist())
@@ -186,25 +183,25 @@ def _play(
         outputs.draw(image, f"image {index + 1}   {len(points.ids)} points, {seen} visible")
         index += 1
     if index < 2:
-        raise InputError(f"{index} usable image in the recording; following points takes at least 2")
+        raise RecordingError(f"{index} usable image in the recording; following points takes at least 2")
     time.sleep(0.3)  # the last refined tracks may still be on their way
     outputs.recorder.refine(client.refined())
 
 
-def _track(message: Message, index: int, client: Client, outputs: Outputs) -> None:
-    stamp = nanoseconds(message.header.stamp)
+def _track(frame: Frame, index: int, client: Client, outputs: Outputs) -> None:
+    message = frame_message(frame)
     if index == 0:
         client.play_first(message)
-        outputs.recorder.add(stamp, new_points([], np.zeros((0, 2), np.float32)))
+        outputs.recorder.add(frame.stamp, new_points([], np.zeros((0, 2), np.float32)))
         return
     started = time.perf_counter()
     tracks, refined = client.play(message)
     outputs.tracking_seconds += time.perf_counter() - started
-    outputs.recorder.add(stamp, from_message(tracks))
+    outputs.recorder.add(frame.stamp, from_message(tracks))
     outputs.recorder.refine(refined)
 
 
-def _finish(outputs: Outputs, options: Options, source: Source, truth: Truth | None) -> None:
+def _finish(outputs: Outputs, options: Options, source: Recording, truth: Truth | None) -> None:
     """Write what there is, whatever happened."""
     outputs.writer.close()
     if not outputs.recorder.frames:
@@ -227,8 +224,8 @@ def _score(recorder: Recorder, truth: Truth, folder: Path) -> list[Score]:
     truth = truth.until(len(table.seconds))
     order = np.argsort(truth.query_frame, kind="stable")
     truth = Truth(truth.query_frame[order], truth.xy[:, order], truth.visible[:, order])
-    with open_source(folder / "clip") as source:
-        video = np.stack([to_rgb(m) for m in itertools.islice(source.messages, len(table.seconds))])
+    with open_recording(folder / "clip") as source:
+        video = np.stack([frame.rgb() for frame in itertools.islice(source.frames, len(table.seconds))])
     live = TrackResult(np.where(np.isfinite(table.xy), table.xy, truth.query_xy), table.visible)
     return score_all(live, truth, video)
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taptrv2_ros.demo.errors import DemoError, optional
+from taptrv2_core.extras import optional
+from taptrv2_ros.demo.errors import DemoError
 
 _CODECS = ("libx264", "libopenh264", "h264")
 

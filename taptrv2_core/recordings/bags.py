@@ -1,0 +1,220 @@
+"""Image topics of ROS 1 and ROS 2 bags, read with rosbags: no ROS needed."""
+
+from __future__ import annotations
+
+import heapq
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from taptrv2_core.encodings import CompressedImage, RawImage
+from taptrv2_core.errors import MissingPackageError, RecordingError
+from taptrv2_core.extras import optional
+from taptrv2_core.recordings.recording import NANOSECONDS, Frame, Recording
+
+_SUFFIXES = (".mcap", ".db3", ".bag", ".mcap.zstd", ".db3.zstd")
+_IMAGE = "sensor_msgs/msg/Image"
+_COMPRESSED = "sensor_msgs/msg/CompressedImage"
+_DEPTH = ("16UC", "32FC")
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_RECOVER = {
+    ".mcap": "`mcap recover` saves what is in it",
+    ".bag": "`rosbag reindex` saves what is in it",
+    ".db3": "`sqlite3 FILE .recover` saves what is in it",
+}
+
+
+@dataclass(frozen=True)
+class _Topic:
+    """An image topic as the bag has it."""
+
+    name: str
+    kind: str
+    count: int
+    depth: bool
+    sources: tuple[tuple[Any, list[Any]], ...]
+    """Each of the bag's readers that has it, with the connections there."""
+
+    def __str__(self) -> str:
+        what = "depth images" if self.depth else "compressed images" if self.kind == _COMPRESSED else "images"
+        return f"{self.name} ({self.count} {what})"
+
+
+def find_bag(path: Path) -> list[Path]:
+    """The files or folders to open for a bag at this path; none if there is no bag."""
+    if path.is_file():
+        return [path] if path.name.endswith(_SUFFIXES) else []
+    if (path / "metadata.yaml").is_file():
+        return [path]
+    return sorted(f for f in path.iterdir() if f.name.endswith(_SUFFIXES))
+
+
+def open_bag(path: Path, files: list[Path], topic: str | None) -> Recording:
+    """Choose the image topic of a bag. Raises RecordingError: no bag, no images, or several topics to choose from."""
+    optional("rosbags", "rosbags", "reading bags")
+    ros2 = not any(f.suffix == ".bag" for f in files)
+    with ExitStack() as stack:  # closed here if anything fails, by the reader of the frames otherwise
+        try:
+            readers = _open_readers(files, ros2, stack)
+            decode = _decoder(ros2)
+            topics = _image_topics(readers, decode)
+        except (RecordingError, MissingPackageError):
+            raise
+        except Exception as error:  # rosbags raises many types for files that are not bags, or damaged ones
+            raise RecordingError(f"{path}: cannot be read as a bag: {_one_line(error)}{_advice(files)}") from error
+        chosen = _choose(path, topics, topic)
+        others = ", ".join(str(t) for t in topics if t is not chosen)
+        description = f"{'ROS 2' if ros2 else 'ROS 1'} bag, topic {chosen}"
+        description += f"; not played: {others}" if others else ""
+        name = path.resolve().name if path.is_dir() else _stem(path)
+        held = stack.pop_all()
+        frames = _read(path, chosen, decode, held)
+        return Recording(name, description, chosen.name, chosen.kind == _COMPRESSED, chosen.count, frames, held)
+
+
+def _open_readers(files: list[Path], ros2: bool, stack: ExitStack) -> list[Any]:
+    module = optional("rosbags.rosbag2" if ros2 else "rosbags.rosbag1", "rosbags", "reading bags")
+    if any(f.suffix == ".zstd" for f in files):
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="taptr_bag_")))
+        files = [_unpack_file(f, folder) if f.suffix == ".zstd" else f for f in files]
+    return [stack.enter_context(module.Reader(file)) for file in files]
+
+
+def _decoder(ros2: bool) -> Callable[[bytes, int, str], Frame]:
+    """Serialized image message, time of recording, message type -> Frame.
+
+    ROS's own definitions are used: those in a bag are missing in older ones, and the same wherever they are there.
+    """
+    typesys = optional("rosbags.typesys", "rosbags", "reading bags")
+    store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE if ros2 else typesys.Stores.ROS1_NOETIC)
+    deserialize = store.deserialize_cdr if ros2 else store.deserialize_ros1
+
+    def decode(raw: bytes, recorded: int, kind: str) -> Frame:
+        data = bytes(raw)
+        if data[:4] == _ZSTD_MAGIC:  # each message compressed, and no metadata.yaml to say so
+            data = _zstd().decompress(data)
+        message = deserialize(data, kind)
+        pixels = np.asarray(message.data, dtype=np.uint8)
+        image = (
+            RawImage(pixels, message.encoding, message.height, message.width, message.step, bool(message.is_bigendian))
+            if kind == _IMAGE
+            else CompressedImage(pixels, message.format)
+        )
+        stamp = message.header.stamp
+        return Frame(stamp.sec * NANOSECONDS + stamp.nanosec, recorded, message.header.frame_id, image)
+
+    return decode
+
+
+def _image_topics(readers: list[Any], decode: Callable[[bytes, int, str], Frame]) -> list[_Topic]:
+    found: dict[str, list[tuple[Any, list[Any]]]] = {}
+    for reader in readers:
+        for connection in reader.connections:
+            if _kind(connection) in (_IMAGE, _COMPRESSED) and connection.msgcount:
+                sources = found.setdefault(connection.topic, [])
+                if not sources or sources[-1][0] is not reader:
+                    sources.append((reader, []))
+                sources[-1][1].append(connection)
+    topics = []
+    for name, sources in sorted(found.items()):
+        kind = _kind(sources[0][1][0])
+        count = sum(c.msgcount for _, connections in sources for c in connections)
+        topics.append(_Topic(name, kind, count, _is_depth(sources, kind, decode), tuple(sources)))
+    return topics
+
+
+def _kind(connection: Any) -> str:
+    """The message type with its middle part, which some recorders leave out."""
+    package, name = connection.msgtype.split("/", 1)
+    return f"{package}/msg/{name.removeprefix('msg/')}"
+
+
+def _is_depth(sources: list[tuple[Any, list[Any]]], kind: str, decode: Callable[[bytes, int, str], Frame]) -> bool:
+    _, recorded, raw = next(iter(_messages(sources)))
+    image = decode(raw, recorded, kind).image
+    if isinstance(image, CompressedImage):
+        return "compressedDepth" in image.format or image.format.startswith(_DEPTH)
+    return image.encoding.startswith(_DEPTH)
+
+
+def _messages(sources: Any) -> Generator[tuple[Any, int, bytes], None, None]:
+    """(connection, nanoseconds, data) of all files of a bag, in order of time."""
+    yield from heapq.merge(*(reader.messages(connections) for reader, connections in sources), key=lambda m: m[1])
+
+
+def _choose(path: Path, topics: list[_Topic], wanted: str | None) -> _Topic:
+    listing = "; ".join(str(t) for t in topics)
+    if not topics:
+        raise RecordingError(f"{path}: no images in this bag (no sensor_msgs/Image or CompressedImage)")
+    if wanted is not None:
+        for topic in topics:
+            if topic.name == wanted:
+                return topic
+        raise RecordingError(f"{path}: no image topic '{wanted}' in this bag; it has {listing}")
+    usable = [t for t in topics if not t.depth]
+    # The same camera recorded twice: raw images are what the compressed ones were made from.
+    names = {t.name for t in usable}
+    usable = [
+        t
+        for t in usable
+        if t.name.removesuffix("/compressed") == t.name or t.name.removesuffix("/compressed") not in names
+    ]
+    if not usable:
+        raise RecordingError(
+            f"{path}: only depth images in this bag ({listing}); points are tracked in colour or grey ones"
+        )
+    if len(usable) > 1:
+        raise RecordingError(f"{path}: several image topics; choose one with --topic: {listing}")
+    return usable[0]
+
+
+def _read(
+    path: Path, topic: _Topic, decode: Callable[[bytes, int, str], Frame], files: ExitStack
+) -> Generator[Frame, None, None]:
+    done = 0
+    with files:
+        try:
+            for _, recorded, raw in _messages(topic.sources):
+                frame = decode(raw, recorded, topic.kind)
+                yield frame
+                done += 1
+        except Exception as error:
+            raise RecordingError(f"{path}: damaged after {done} of {topic.count} images: {_one_line(error)}") from error
+
+
+def _unpack_file(file: Path, folder: Path) -> Path:
+    """A file compressed as a whole, unpacked into ``folder``."""
+    target = folder / file.stem
+    with _zstd().open(file, "rb") as packed, target.open("wb") as plain:
+        shutil.copyfileobj(packed, plain)
+    return target
+
+
+def _zstd() -> ModuleType:
+    try:
+        return optional("compression.zstd", "backports.zstd", "reading this bag")  # in Python from 3.14 on
+    except MissingPackageError:
+        return optional("backports.zstd", "backports.zstd", "reading this bag")
+
+
+def _stem(path: Path) -> str:
+    return next((path.name.removesuffix(s) for s in reversed(_SUFFIXES) if path.name.endswith(s)), path.stem)
+
+
+def _advice(files: list[Path]) -> str:
+    """What helps where a recorder was cut off before it could finish its file."""
+    kinds = {Path(f.name.removesuffix(".zstd")).suffix for f in files}
+    hints = [hint for suffix, hint in _RECOVER.items() if suffix in kinds]
+    return f". If the recording was cut off: {hints[0]}" if hints else ""
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
