@@ -29,5 +29,9 @@ class RecordingError(ValueError):
     """A recording (bag, video file, folder of images) cannot be read, or not further than this."""
 
 
+class VideoError(OSError):
+    """A video cannot be written: no encoder, another size of image, no room on the disk."""
+
+
 class MissingPackageError(RuntimeError):
     """A Python package that only this part needs is not installed; the message names it."""

@@ -58,13 +58,13 @@ def main(args: list[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return 1
-        from taptrv2_core.errors import MissingPackageError, RecordingError
+        from taptrv2_core.errors import MissingPackageError, RecordingError, VideoError
         from taptrv2_ros.demo.errors import DemoError
         from taptrv2_ros.demo.run import Options, run
 
         try:
             return run(Options(**vars(options)))
-        except (DemoError, MissingPackageError, RecordingError) as error:
+        except (DemoError, MissingPackageError, RecordingError, VideoError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2 if isinstance(error, RecordingError) else 1
     except KeyboardInterrupt:

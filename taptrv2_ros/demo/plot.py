@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taptrv2_core.drawing import point_colours
 from taptrv2_core.extras import optional
-from taptrv2_ros.demo.overlay import colour
 from taptrv2_ros.demo.recorder import Table
 from taptrv2_ros.demo.score import Score
 
@@ -44,8 +44,7 @@ def write_plot(path: Path, table: Table, image_size: tuple[int, int], title: str
 
 def _coordinate(axis: Any, table: Table, side: int) -> None:
     """Strong where seen, faint where hidden."""
-    for column, point in enumerate(table.ids.tolist()):
-        shade = tuple(c / 255 for c in colour(point))
+    for column, shade in enumerate(point_colours(table.ids) / 255):
         values = table.xy[:, column, side]
         axis.plot(table.seconds, values, color=shade, alpha=0.25, linewidth=0.8)
         axis.plot(table.seconds, np.where(table.visible[:, column], values, np.nan), color=shade, linewidth=1.4)

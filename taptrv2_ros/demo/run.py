@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taptrv2_core.drawing import DrawStyle, PointDrawer, VideoWriter, write_caption
 from taptrv2_core.evaluation.tracking import TrackResult
 from taptrv2_core.extras import optional
 from taptrv2_core.recordings import ConversionError, Frame, Recording, RecordingError, open_recording
 from taptrv2_ros.conversions import RgbImage, frame_message
 from taptrv2_ros.demo.client import Client, use_own_domain
 from taptrv2_ros.demo.node_process import NodeProcess
-from taptrv2_ros.demo.overlay import Overlay
 from taptrv2_ros.demo.plot import write_plot
 from taptrv2_ros.demo.recorder import Recorder, from_message, new_points
 from taptrv2_ros.demo.score import Score, Truth, score_all, score_table
 from taptrv2_ros.demo.seeding import spread_corners
-from taptrv2_ros.demo.video_writer import VideoWriter
 
 Xy = NDArray[np.float32]
 INTERRUPTED = 130
@@ -52,7 +51,7 @@ class Outputs:
     folder: Path
     rate: float
     recorder: Recorder = field(default_factory=Recorder)
-    overlay: Overlay = field(default_factory=Overlay)
+    drawer: PointDrawer = field(default_factory=lambda: PointDrawer(DrawStyle(min_width=640)))
     image_size: tuple[int, int] = (0, 0)
     tracking_seconds: float = 0.0
 
@@ -62,7 +61,10 @@ class Outputs:
     def draw(self, image: RgbImage, caption: str) -> None:
         """The newest image and its points, as the next one of the video."""
         self.image_size = (image.shape[0], image.shape[1])
-        self.writer.write(self.overlay.draw(image, self.recorder.frames[-1], caption))
+        points = self.recorder.frames[-1]
+        picture = self.drawer.draw(image, points.ids, points.xy, points.visible)
+        write_caption(picture, caption)
+        self.writer.write(picture)
 
 
 def run(options: Options) -> int:

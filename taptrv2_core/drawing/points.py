@@ -1,0 +1,150 @@
+"""Points drawn on images: a disc where seen, a ring where hidden, with a tail of where each has been."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from taptrv2_core.drawing.colours import point_colours
+
+Rgb = NDArray[np.uint8]
+REFERENCE_WIDTH = 640
+"""Sizes of a style are in pixels of an image this wide; in wider ones everything grows alike."""
+_SHIFT = 4  # OpenCV draws in sixteenths of a pixel
+_LIMIT = 1 << 18  # and overflows on coordinates far outside
+_BANDS = 3  # parts of a tail, each wider and stronger than the older one
+
+
+@dataclass(frozen=True)
+class DrawStyle:
+    """How points look. Lengths in pixels of an image 640 wide."""
+
+    radius: float = 4.0
+    tail: int = 14
+    """Images a tail reaches back; 0: no tails."""
+    tail_width: float = 2.0
+    brightness: float = 0.8
+    """Of the image, in (0, 1]: darker, so that the points stand out."""
+    labels: bool = False
+    """Write each point's id beside it."""
+    hidden: bool = True
+    """Draw rings where hidden points are thought to be."""
+    min_width: int = 0
+    """Smaller images are enlarged by a whole number to at least this width; 0: the picture has the image's size."""
+
+    def __post_init__(self) -> None:
+        if self.radius <= 0 or self.tail < 0 or self.tail_width <= 0 or not 0 < self.brightness <= 1:
+            raise ValueError(f"{self}: radius and tail_width must be above 0, tail at least 0, brightness in (0, 1]")
+
+
+class PointDrawer:
+    """Draws one image after another and remembers the tails."""
+
+    def __init__(self, style: DrawStyle | None = None) -> None:
+        self.style = style or DrawStyle()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the tails: the next image does not follow the last."""
+        self._ids = np.zeros(0, np.int64)
+        self._xy = np.zeros((self.style.tail + 1, 0, 2), np.float32)
+        self._seen = np.zeros((self.style.tail + 1, 0), bool)
+
+    def draw(
+        self, image: Rgb, ids: ArrayLike, xy: ArrayLike, visible: ArrayLike, colours: NDArray[np.uint8] | None = None
+    ) -> Rgb:
+        """A copy of the next image with the points in it.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            ids: (N,) of the points, each at most once.
+            xy: (N, 2) pixels x, y; may lie outside. Points that are not finite are left out.
+            visible: (N,) bool.
+            colours: (N, 3) RGB; None: by id, as `point_colours` gives them.
+        """
+        style = self.style
+        self._remember(ids, xy, visible)
+        palette = (point_colours(self._ids) if colours is None else np.asarray(colours)).tolist()
+        scale = max(1, -(-style.min_width // image.shape[1]))
+        unit = max(0.5, image.shape[1] * scale / REFERENCE_WIDTH)
+        canvas = self._background(image, scale)
+        places = _fixed_point(self._xy, scale)
+        if style.tail:
+            canvas = self._draw_tails(canvas, places, palette, unit)
+        self._draw_points(canvas, places[-1], palette, unit)
+        return canvas
+
+    def _remember(self, ids: ArrayLike, xy: ArrayLike, visible: ArrayLike) -> None:
+        """The history moves one image on; its columns become those of ``ids``."""
+        numbers = np.asarray(ids, dtype=np.int64).reshape(-1)
+        history = np.full((len(self._xy), len(numbers), 2), np.nan, np.float32)
+        seen = np.zeros(history.shape[:2], bool)
+        _, new, old = np.intersect1d(numbers, self._ids, assume_unique=True, return_indices=True)
+        history[:-1, new], seen[:-1, new] = self._xy[1:, old], self._seen[1:, old]
+        history[-1] = np.asarray(xy, dtype=np.float32).reshape(-1, 2)
+        seen[-1] = np.asarray(visible, dtype=bool).reshape(-1)
+        self._ids, self._xy, self._seen = numbers, history, seen
+
+    def _background(self, image: Rgb, scale: int) -> Rgb:
+        if scale > 1:
+            size = (image.shape[1] * scale, image.shape[0] * scale)
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+        if self.style.brightness == 1:
+            return np.array(image, dtype=np.uint8, order="C")
+        return np.asarray(cv2.convertScaleAbs(image, alpha=self.style.brightness), dtype=np.uint8)
+
+    def _draw_tails(self, canvas: Rgb, places: NDArray[np.int32], palette: list[Any], unit: float) -> Rgb:
+        """Oldest parts first; blending with the image after each makes them the faintest."""
+        known: NDArray[np.bool_] = self._seen[1:] & self._seen[:-1] & np.isfinite(self._xy[:-1]).all(axis=-1)
+        known &= (places[1:] != places[:-1]).any(axis=-1)
+        steps = np.ascontiguousarray(np.stack((places[:-1], places[1:]), axis=2).swapaxes(0, 1))  # (N, tail, 2, 2)
+        layer = canvas.copy()
+        edges = np.linspace(0, self.style.tail, _BANDS + 1).round().astype(int).tolist()
+        for band, (first, last) in enumerate(pairwise(edges), start=1):
+            width = max(1, round(self.style.tail_width * unit * band / _BANDS))
+            smooth = cv2.LINE_AA if width == 1 else cv2.LINE_8  # smooth wide lines take thirty times as long
+            drawn = known[first:last].T
+            for point in np.flatnonzero(drawn.any(axis=1)).tolist():
+                lines = steps[point, first:last][drawn[point]]
+                cv2.polylines(layer, lines, False, palette[point], width, smooth, _SHIFT)
+            layer = np.asarray(cv2.addWeighted(layer, 0.75, canvas, 0.25, 0), dtype=np.uint8)
+        return layer
+
+    def _draw_points(self, canvas: Rgb, places: NDArray[np.int32], palette: list[Any], unit: float) -> None:
+        style, one = self.style, 1 << _SHIFT
+        radius, width = round(style.radius * unit * one), max(1, round(1.5 * unit))
+        drawn = np.flatnonzero(np.isfinite(self._xy[-1]).all(axis=-1))
+        # Hidden ones first: a ring never covers a point that is seen.
+        for point in drawn[np.argsort(self._seen[-1, drawn], kind="stable")].tolist():
+            centre = places[point].tolist()
+            if self._seen[-1, point]:
+                cv2.circle(canvas, centre, radius + one, (0, 0, 0), -1, cv2.LINE_AA, _SHIFT)
+                cv2.circle(canvas, centre, radius, palette[point], -1, cv2.LINE_AA, _SHIFT)
+            elif style.hidden:
+                cv2.circle(canvas, centre, radius, palette[point], width, cv2.LINE_AA, _SHIFT)
+            if style.labels and (self._seen[-1, point] or style.hidden):
+                corner = (centre[0] + 2 * radius >> _SHIFT, centre[1] - radius >> _SHIFT)
+                _text(canvas, str(self._ids[point]), corner, 0.36 * unit, palette[point])
+
+
+def write_caption(picture: Rgb, text: str) -> None:
+    """Write white text on a darkened strip along the lower edge of a picture (H, W, 3), in place."""
+    unit = max(1.0, picture.shape[1] / REFERENCE_WIDTH)
+    strip = picture[-round(22 * unit) :]
+    strip[:] = strip // 3
+    _text(picture, text, (round(8 * unit), picture.shape[0] - round(7 * unit)), 0.42 * unit, (255, 255, 255))
+
+
+def _text(picture: Rgb, text: str, corner: tuple[int, int], size: float, colour: Any) -> None:
+    cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, colour, max(1, round(2.4 * size)), cv2.LINE_AA)
+
+
+def _fixed_point(xy: NDArray[np.float32], scale: int) -> NDArray[np.int32]:
+    """Pixels of the image -> sixteenths of pixels of the enlarged one (pixel centres are whole numbers in both)."""
+    places = ((np.nan_to_num(xy) + 0.5) * scale - 0.5) * (1 << _SHIFT)
+    return np.clip(places.round(), -_LIMIT, _LIMIT).astype(np.int32)
