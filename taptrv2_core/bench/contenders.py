@@ -88,9 +88,9 @@ class LucasKanade:
 
     def __init__(self, xy: NDArray[np.float64]) -> None:
         from taptrv2_core.evaluation.baselines import LucasKanade as Baseline
-        from taptrv2_core.evaluation.baselines import _grey
+        from taptrv2_core.evaluation.baselines import grey_image
 
-        self._grey, self._lk = _grey, Baseline()
+        self._grey, self._lk = grey_image, Baseline()
         self._xy = xy.astype(np.float32)
         self._previous: Image | None = None
 
@@ -99,7 +99,7 @@ class LucasKanade:
         grey = self._grey(image)
         if self._previous is None:
             self._previous = grey
-        result = self._lk._follow(self._previous, grey, self._xy, image.shape[:2])
+        result = self._lk.follow(self._previous, grey, self._xy)
         self._previous, self._xy = grey, result[0]
         return result
 
