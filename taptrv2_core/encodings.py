@@ -3,6 +3,7 @@ uyvy and fails on big-endian images."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,6 +11,8 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from taptrv2_core.depth import DepthImage
 
 RgbImage: TypeAlias = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
@@ -84,6 +87,14 @@ _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 
 SUPPORTED_ENCODINGS = (*_FORMATS, *_PLANAR)
 
+_DEPTH: dict[str, tuple[type[np.generic], float]] = {
+    "16UC1": (np.uint16, 0.001),
+    "mono16": (np.uint16, 0.001),
+    "32FC1": (np.float32, 1.0),
+}
+"""Number type of a depth encoding, and what one unit is in metres (REP 118)."""
+_DEPTH_HEADER = struct.Struct("<iff")  # kind of compression, and two numbers that undo the packing of 32FC1
+
 
 @dataclass(frozen=True)
 class RawImage:
@@ -118,6 +129,19 @@ class RawImage:
             rgb = cv2.convertScaleAbs(rgb, alpha=255.0 / 65535.0)
         return np.ascontiguousarray(rgb, dtype=np.uint8)
 
+    def depth(self) -> DepthImage:
+        """Depth: 16UC1 (also named mono16) in millimetres, or 32FC1 in metres; may share the memory of ``data``.
+
+        Raises ConversionError: another encoding, no pixels, too few bytes, or a ``step`` shorter than a row.
+        """
+        _check_size(self)
+        if self.encoding not in _DEPTH:
+            raise ConversionError(f"encoding '{self.encoding}' is no depth", "expected 16UC1 or 32FC1")
+        kind, metres = _DEPTH[self.encoding]
+        rows = np.ascontiguousarray(_rows(self, self.height, np.dtype(kind).itemsize))
+        values = rows.view(np.dtype(kind).newbyteorder(">" if self.big_endian else "<"))
+        return DepthImage(values.astype(kind, copy=False), metres)
+
 
 @dataclass(frozen=True)
 class CompressedImage:
@@ -147,6 +171,30 @@ class CompressedImage:
                 f"format '{self.format}', {self.data.size} bytes: damaged, cut short, or neither JPEG nor PNG",
             )
         return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+    def depth(self) -> DepthImage:
+        """Depth as image_transport's ``compressedDepth`` packs it: a header, then a PNG of 16 bits.
+
+        Raises ConversionError when it is not that, is compressed as RVL, or cannot be decoded.
+        """
+        encoding = self.format.split(";")[0].strip()
+        if "compressedDepth" not in self.format or encoding not in _DEPTH or "rvl" in self.format.lower():
+            raise ConversionError(
+                f"compressed image of format '{self.format}' is no depth",
+                "expected 16UC1 or 32FC1 with '; compressedDepth png'; RVL is not read",
+            )
+        try:
+            values = cv2.imdecode(self.data[_DEPTH_HEADER.size :], cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            values = None
+        if values is None or values.dtype != np.uint16 or values.ndim != 2:
+            raise ConversionError("compressed depth cannot be decoded", f"{self.data.size} bytes: damaged or cut short")
+        if encoding == "32FC1":  # in steps of inverse depth, as the header says; 0 is missing
+            _, a, b = _DEPTH_HEADER.unpack(self.data[: _DEPTH_HEADER.size].tobytes())
+            with np.errstate(divide="ignore", invalid="ignore"):
+                metres = np.where(values > 0, a / (values.astype(np.float32) - b), np.nan)
+            return DepthImage(metres.astype(np.float32))
+        return DepthImage(np.asarray(values), _DEPTH[encoding][1])
 
 
 def _check_size(image: RawImage) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
 
 from taptrv2_core.camera_model import CalibrationError, CameraModel
 from taptrv2_core.depth import DepthImage, depth_at, points_in_space
+from taptrv2_core.encodings import CompressedImage, ConversionError, RawImage
 
 MATRIX = np.array([[500.0, 0, 319.5], [0, 400.0, 239.5], [0, 0, 1]])
 SIZE = (480, 640)
@@ -160,3 +163,48 @@ def test_depth_of_another_size_shows_the_same() -> None:
     small[:, 160:] = 1.0
     found = depth_at(DepthImage(small), [(300.0, 100.0), (340.0, 100.0), (639.4, 479.4)], image_size=SIZE)
     np.testing.assert_allclose(found, [2.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+@pytest.mark.parametrize(("encoding", "kind", "unit"), [("16UC1", "u2", 0.001), ("32FC1", "f4", 1.0)])
+def test_raw_depth_messages(encoding: str, kind: str, unit: float, big_endian: bool) -> None:
+    values = np.arange(1, 13).reshape(3, 4) / (10 * unit)
+    packed = values.astype((">" if big_endian else "<") + kind)
+    padded = np.zeros((3, packed.itemsize * 4 + 8), dtype=np.uint8)
+    padded[:, :-8] = packed.view(np.uint8)
+    depth = RawImage(padded.reshape(-1), encoding, 3, 4, padded.shape[1], big_endian).depth()
+    np.testing.assert_allclose(depth.values * depth.metres, values * unit, rtol=1e-6)
+    assert depth.values.dtype == kind
+
+
+def test_compressed_depth_messages() -> None:
+    values = np.arange(12, dtype=np.uint16).reshape(3, 4) * 300
+    png = cv2.imencode(".png", values)[1].tobytes()
+    header = struct.pack("<iff", 0, 0.0, 0.0)
+    depth = CompressedImage(np.frombuffer(header + png, np.uint8), "16UC1; compressedDepth png").depth()
+    np.testing.assert_array_equal(depth.values, values)
+    assert depth.metres == 0.001
+    # By the packing's rule v = A / depth + B; A and B as image_transport sets them for 10 m and quanta of 100.
+    a, b = 10_000.0, 1.0 - 10_000.0 / 10.0
+    metres = np.array([[0.5, 1.0, 2.0, 8.0]])
+    inverse = cv2.imencode(".png", (a / metres + b).round().astype(np.uint16))[1].tobytes()
+    data = np.frombuffer(struct.pack("<iff", 0, a, b) + inverse, np.uint8)
+    found = CompressedImage(data, "32FC1; compressedDepth").depth()
+    np.testing.assert_allclose(found.values, metres, rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("image", "problem"),
+    [
+        (RawImage(np.zeros(36, np.uint8), "rgb8", 3, 4, 12), "encoding 'rgb8' is no depth"),
+        (RawImage(np.zeros(20, np.uint8), "16UC1", 3, 4, 8), "image data is cut short"),
+        (RawImage(np.zeros(0, np.uint8), "16UC1", 3, 4, 8), "empty image"),
+        (CompressedImage(np.zeros(100, np.uint8), "jpeg"), "format 'jpeg' is no depth"),
+        (CompressedImage(np.zeros(100, np.uint8), "16UC1; compressedDepth rvl"), "is no depth"),
+        (CompressedImage(np.zeros(100, np.uint8), "16UC1; compressedDepth png"), "cannot be decoded"),
+        (CompressedImage(np.zeros(0, np.uint8), "16UC1; compressedDepth png"), "cannot be decoded"),
+    ],
+)
+def test_depth_that_cannot_be_read(image: RawImage | CompressedImage, problem: str) -> None:
+    with pytest.raises(ConversionError, match=problem):
+        image.depth()
