@@ -35,3 +35,7 @@ class VideoError(OSError):
 
 class MissingPackageError(RuntimeError):
     """A Python package that only this part needs is not installed; the message names it."""
+
+
+class QueryError(ValueError):
+    """A file of queries cannot be used; the message names the row."""
