@@ -10,6 +10,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from taptrv2_core import encodings
+from taptrv2_core.depth import DepthImage
 from taptrv2_core.encodings import SUPPORTED_ENCODINGS, ConversionError, RgbImage
 from taptrv2_core.recordings import NANOSECONDS, Frame
 
@@ -20,6 +21,7 @@ __all__ = [
     "compressed_to_rgb",
     "frame_message",
     "image_to_rgb",
+    "to_depth",
     "to_rgb",
 ]
 
@@ -29,10 +31,7 @@ def image_to_rgb(message: Image) -> RgbImage:
 
     Raises ConversionError as ``taptrv2_core.encodings.RawImage.rgb`` does.
     """
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    return encodings.RawImage(
-        data, message.encoding, message.height, message.width, message.step, bool(message.is_bigendian)
-    ).rgb()
+    return _raw(message).rgb()
 
 
 def compressed_to_rgb(message: CompressedImage) -> RgbImage:
@@ -40,7 +39,7 @@ def compressed_to_rgb(message: CompressedImage) -> RgbImage:
 
     Raises ConversionError as ``taptrv2_core.encodings.CompressedImage.rgb`` does.
     """
-    return encodings.CompressedImage(np.frombuffer(message.data, dtype=np.uint8), message.format).rgb()
+    return _compressed(message).rgb()
 
 
 def to_rgb(message: Image | CompressedImage) -> RgbImage:
@@ -60,3 +59,21 @@ def frame_message(frame: Frame) -> Image | CompressedImage:
         header=header, height=image.height, width=image.width, encoding=image.encoding,
         is_bigendian=int(image.big_endian), step=image.step, data=data,
     )  # fmt: skip
+
+
+def to_depth(message: Image | CompressedImage) -> DepthImage:
+    """A depth image, raw or of image_transport's ``compressedDepth``.
+
+    Raises ConversionError as the two ``depth`` of ``taptrv2_core.encodings`` do.
+    """
+    return _raw(message).depth() if isinstance(message, Image) else _compressed(message).depth()
+
+
+def _raw(message: Image) -> encodings.RawImage:
+    data = np.frombuffer(message.data, dtype=np.uint8)
+    size = (message.height, message.width)
+    return encodings.RawImage(data, message.encoding, *size, message.step, bool(message.is_bigendian))
+
+
+def _compressed(message: CompressedImage) -> encodings.CompressedImage:
+    return encodings.CompressedImage(np.frombuffer(message.data, dtype=np.uint8), message.format)

@@ -133,6 +133,24 @@ def test_bayer(encoding: str) -> None:
     np.testing.assert_array_equal(rgb, np.broadcast_to((200, 120, 30), (HEIGHT, WIDTH, 3)))
 
 
+# What cv_bridge converts to rgb8: it knows neither nv12 and nv21 nor, before 2024, uyvy and yuyv by these names.
+BRIDGED = [*(name for name in EXACT if not name.startswith("8U")), "yuv422", "yuv422_yuy2", *BAYER]
+
+
+@pytest.mark.parametrize("encoding", BRIDGED)
+def test_the_same_as_cv_bridge(encoding: str) -> None:
+    """Where cv_bridge is installed. The node does not use it: this conversion covers more, everywhere alike."""
+    bridge = pytest.importorskip("cv_bridge", reason="cv_bridge comes with a native ROS").CvBridge()
+    mosaic = np.random.default_rng(1).integers(0, 65536, (HEIGHT, WIDTH)).astype(np.uint16)
+    bayer = mosaic if encoding.endswith("16") else (mosaic >> 8).astype(np.uint8)
+    data = EXACT[encoding][0] if encoding in EXACT else YUV.get(encoding, bayer)
+    image = message(data, encoding)
+    expected = bridge.imgmsg_to_cv2(image, "rgb16" if encoding.endswith("16") else "rgb8")
+    if encoding.endswith("16"):  # cv_bridge cuts 16 bits to 8 by a factor of its own
+        expected = cv2.convertScaleAbs(expected, alpha=255.0 / 65535.0)
+    assert np.abs(image_to_rgb(image).astype(int) - expected).max() <= 1
+
+
 def test_every_supported_encoding_is_tested() -> None:
     assert {*EXACT, *YUV, *BAYER} == set(SUPPORTED_ENCODINGS)
 
