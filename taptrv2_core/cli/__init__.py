@@ -37,6 +37,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("taptrv2_core.cli.train", "train a network, from scratch or on from an earlier run"),
     "evaluate": Command("taptrv2_core.cli.evaluate", "measure accuracy on videos with ground truth, beside baselines"),
+    "demo": Command("taptrv2_core.cli.demo", "show what tracks are good for: pictures of ways, stickers, clicks"),
     "bench": Command("taptrv2_core.cli.bench", "measure speed on this machine, beside other methods"),
 }
 

@@ -9,16 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taptrv2_core.demos.clip import CLIP, RATE, SEED, there_and_back
 from taptrv2_core.extras import optional
-from taptrv2_core.synthetic import ClipConfig, ClipGenerator
+from taptrv2_core.synthetic import ClipConfig
 from taptrv2_ros.demo.score import Truth
 
-CLIP = ClipConfig(
-    split="heldout", frames=30, height=360, width=480, points=64, share_3d=1.0, first_frame_share=0.8,
-    speed=(0.5, 0.9), fast_share=0.0,
-)  # fmt: skip
-SEED = 2
-RATE = 20  # images a second
 TOPIC = "/camera/image_raw"
 _START = 1_700_000_000_000_000_000  # nanoseconds; any time will do, but 0 means "no stamp"
 
@@ -32,13 +27,10 @@ def make_clip(folder: Path, config: ClipConfig = CLIP, seed: int = SEED) -> tupl
     truth = _load(truth_file, recipe) if bag.is_dir() else None
     if truth is not None:
         return bag, truth
-    clips = ClipGenerator(config, "cpu", seed).sample(1)
-    video = (clips.video[0].clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    order = [*range(config.frames), *reversed(range(config.frames - 1))]
-    xy, visible = clips.xy[0].float().numpy(), clips.visible[0].numpy()
-    truth = Truth(clips.query_frame[0].numpy(), xy[order], visible[order])
+    clip = there_and_back(config, seed)
+    truth = Truth(clip.query_frame, clip.xy, clip.visible)
     shutil.rmtree(bag, ignore_errors=True)
-    write_bag(bag, video[order])
+    write_bag(bag, clip.video)
     np.savez_compressed(truth_file, recipe=recipe, query_frame=truth.query_frame, xy=truth.xy, visible=truth.visible)
     return bag, truth
 

@@ -109,7 +109,8 @@ def _prepare(options: Options) -> tuple[Recording, Truth | None, Path]:
         return source, None, folder
     if options.topic is not None:
         raise RecordingError("--topic chooses a topic of a bag; give the bag as INPUT")
-    from taptrv2_ros.demo.clip import CLIP, make_clip  # the generator is needed for nothing else
+    from taptrv2_core.demos.clip import CLIP  # the generator is needed for nothing else
+    from taptrv2_ros.demo.clip import make_clip
 
     folder = options.out / "generated"
     _make(folder)

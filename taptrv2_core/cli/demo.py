@@ -1,0 +1,101 @@
+"""``taptr demo``: what tracks are good for, to look at."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from taptrv2_core.checkpoint import load_model
+from taptrv2_core.cli import CommandError
+from taptrv2_core.demos.rainbow import draw_rainbow
+from taptrv2_core.demos.source import Images, open_images
+from taptrv2_core.drawing import VideoWriter
+from taptrv2_core.encodings import RgbImage
+from taptrv2_core.errors import RecordingError
+from taptrv2_core.extras import optional
+from taptrv2_core.model import Taptr
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``taptr demo``."""
+    demos = parser.add_subparsers(dest="demo", required=True, metavar="DEMO")
+    rainbow = demos.add_parser("rainbow", help="a dense grid of points with rainbow tails, as a video")
+    _add_common(rainbow)
+    _add_video(rainbow)
+    rainbow.add_argument(
+        "--grid", type=_positive, default=24, metavar="N", help="points along the longer side (default %(default)s)"
+    )
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    # fmt: off
+    add("input", nargs="?", type=Path, metavar="INPUT",
+        help="a bag, a video file or a folder of images; without it, a generated clip")
+    add("--topic", help="image topic, for bags with several")
+    add("--weights", "--model", default="small", help="shipped name or checkpoint file (default %(default)s)")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--dtype", default="auto", help="float32, bfloat16, float16 (default auto, the fastest)")
+    # fmt: on
+
+
+def _add_video(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--out", type=Path, metavar="FILE", help="video to write (default DEMO_NAME.mp4 in this folder)")
+    add("--frames", type=_positive, metavar="N", help="only the first so many images")
+    add("--seed", type=int, default=2, help="of the generated clip (default %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make what was asked for. Returns the exit code."""
+    demos: dict[str, Callable[[argparse.Namespace], int]] = {"rainbow": _rainbow}
+    return demos[args.demo](args)
+
+
+def _rainbow(args: argparse.Namespace) -> int:
+    optional("av", "av", "writing videos")
+    model = _model(args)
+    with open_images(args.input, args.topic, args.frames, args.seed) as source:
+        return _write(args, source, draw_rainbow(model, source, args.grid))
+
+
+def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage]) -> int:
+    """Write pictures into the file asked for; what was done stays there, whatever ends it."""
+    path = args.out or Path(f"{args.demo}_{source.name}.mp4")
+    if not path.parent.is_dir():
+        raise CommandError(f"{path}: the folder {path.parent} does not exist; make it first")
+    status = 0
+    with VideoWriter(path, source.rate) as writer:
+        try:
+            for picture in _with_progress(pictures, source.count):
+                writer.write(picture)
+        except KeyboardInterrupt:
+            status = 130
+        except RecordingError as error:
+            print(f"taptr demo: {error}", file=sys.stderr)
+            status = 1
+    if not writer.frames:
+        print("taptr demo: stopped before the first image was done; nothing is written", file=sys.stderr)
+        return status or 1
+    print(f"{path}: {writer.frames} images{' (stopped before the end)' if status else ''}")
+    return status
+
+
+def _with_progress(pictures: Iterator[RgbImage], total: int) -> Iterator[RgbImage]:
+    with contextlib.closing(optional("tqdm", "tqdm", "showing progress").tqdm(
+        pictures, total=total or None, unit="image", mininterval=0.1 if sys.stderr.isatty() else 10.0, leave=False,
+    )) as bar:  # fmt: skip
+        yield from bar
+
+
+def _model(args: argparse.Namespace) -> Taptr:
+    return load_model(args.weights, device=args.device, dtype=args.dtype)
+
+
+def _positive(word: str) -> int:
+    if not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"'{word}' is not a whole number above 0")
+    return int(word)

@@ -1,0 +1,1 @@
+"""What tracks are good for, to look at: ``taptr demo``."""

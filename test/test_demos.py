@@ -1,0 +1,121 @@
+"""``taptr demo`` as it is called: the videos it writes, and what it says of input it cannot use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av")
+pytest.importorskip("tqdm")
+import av
+from camera_process import camera_image
+from tiny import tiny_model
+
+from taptrv2_core import Tracker, save_checkpoint
+from taptrv2_core.cli import main
+from taptrv2_core.demos.final import final_tracks
+from taptrv2_core.demos.rainbow import grid_points
+from taptrv2_core.drawing import VideoWriter
+
+FRAMES, HEIGHT, WIDTH = 13, 96, 128
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
+    save_checkpoint(tiny_model(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("video") / "street.mp4", FRAMES)
+
+
+def write_video(path: Path, frames: int) -> Path:
+    with VideoWriter(path, 12) as writer:
+        for index in range(frames):
+            grey = camera_image(index, HEIGHT, WIDTH).mean(axis=-1, keepdims=True)
+            writer.write(np.repeat(grey, 3, axis=-1).astype(np.uint8))
+    return path
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        assert float(container.streams.video[0].average_rate) == 12
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_rainbow(tmp_path: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.mp4"
+    assert main(["demo", "rainbow", str(video), "--out", str(out), "--grid", "8"]) == 0
+    assert capsys.readouterr().out == f"{out}: {FRAMES} images\n"
+    pictures = frames_of(out)
+    assert len(pictures) == FRAMES
+    assert pictures[0].shape == (480, 640, 3)  # small images are enlarged
+    coloured = [(np.ptp(picture.astype(int), axis=-1) > 90).mean() for picture in pictures]  # the images are grey
+    assert coloured[0] > 0.002  # 48 small discs
+    assert coloured[-1] > 1.5 * coloured[0]  # and their tails
+    top, bottom = (pictures[0][rows][np.ptp(pictures[0][rows].astype(int), axis=-1) > 90].mean(axis=0)
+                   for rows in (slice(0, 120), slice(360, 480)))  # fmt: skip
+    assert top[0] > top[2] and bottom[2] > bottom[0]  # red above, blue below
+
+
+def test_final_tracks_are_the_last_word_on_each_image() -> None:
+    images = [camera_image(i, HEIGHT, WIDTH) for i in range(FRAMES)]
+    points = grid_points(HEIGHT, WIDTH, 4)
+    tracker, live = Tracker(tiny_model()), Tracker(tiny_model())
+    tracker.add_points(points)
+    live.add_points(points)
+    last = {}
+    for image in images:
+        tracks = live.step(image)
+        last.update({t.frame_index: t for t in (tracks, *tracks.refined)})
+    answers = list(final_tracks(tracker, images))
+    assert [tracks.frame_index for _, tracks in answers] == list(range(FRAMES))
+    for index, (image, tracks) in enumerate(answers):
+        assert image is images[index]
+        np.testing.assert_array_equal(tracks.xy, last[index].xy)
+
+
+def test_the_grid_lies_in_the_middle_of_the_image() -> None:
+    points = grid_points(90, 160, 16)
+    assert len(points) == 16 * 9
+    np.testing.assert_allclose(points.mean(axis=0), (79.5, 44.5))
+    np.testing.assert_allclose(np.unique(np.diff(np.unique(points[:, 0]))), 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("nothing.mp4", None, "no such file or folder"),
+        ("empty.mp4", b"", "the file is empty"),
+        ("notes.mp4", b"not a video", "neither a bag .* nor a video"),
+    ],
+)
+def test_input_that_cannot_be_used(
+    tmp_path: Path, weights: Path, capfd: pytest.CaptureFixture[str], name: str, content: bytes | None, reason: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    out = tmp_path / "out.mp4"
+    assert main(["demo", "rainbow", str(tmp_path / name), "--weights", str(weights), "--out", str(out)]) == 1
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"taptr demo: {tmp_path / name}")
+    assert re.search(reason, line)
+    assert not out.exists()
+
+
+def test_a_video_of_one_image(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = write_video(tmp_path / "one.mp4", 1)
+    assert main(["demo", "rainbow", str(one), "--weights", str(weights)]) == 1
+    assert "following points takes at least 2" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there(video: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = "/no/such/folder/out.mp4"
+    assert main(["demo", "rainbow", str(video), "--weights", str(weights), "--out", out]) == 1
+    assert "/no/such/folder does not exist; make it first" in capsys.readouterr().err
