@@ -1,4 +1,4 @@
-"""Starts the node taptr.
+"""Starts the node taptr, which configures and activates itself; autostart:=false leaves that to a supervisor.
 
     ros2 launch taptrv2_ros tracker.launch.py image_topic:=/camera/image_raw
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
@@ -19,6 +19,7 @@ from launch import LaunchContext, LaunchDescription
 
 # Node parameters that are launch arguments too; empty leaves them to the config file.
 PARAMETERS = {
+    "autostart": "true: configures and activates itself; false: a supervisor does",
     "image_topic": "topic of the camera's images",
     "image_transport": "raw or compressed",
     "weights": "shipped name or checkpoint file",
@@ -26,14 +27,15 @@ PARAMETERS = {
 }
 
 
-def start_node(context: LaunchContext) -> list[Node]:
+def start_node(context: LaunchContext) -> list[LifecycleNode]:
     """The node, with those parameters that were given as arguments."""
     given: dict[str, Any] = {}
     for name in PARAMETERS:
         if LaunchConfiguration(name).perform(context):
-            given[name] = ParameterValue(LaunchConfiguration(name), value_type=str)
+            kind = bool if name == "autostart" else str
+            given[name] = ParameterValue(LaunchConfiguration(name), value_type=kind)
     return [
-        Node(
+        LifecycleNode(
             package="taptrv2_ros",
             executable="tracker_node",
             name="taptr",

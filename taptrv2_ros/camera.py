@@ -1,112 +1,162 @@
-"""What one camera is in ROS: an image subscription, two topics of results and four services, around one tracker."""
+"""What one camera is in ROS: an image subscription, a tracking session, and the parts around it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import time
+import traceback
+from typing import Any
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.node import Node
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 
-from taptrv2_core import PointError, Taptr
-from taptrv2_ros.messages import fill_list, id_array, tracks_message
-from taptrv2_ros.msg import PointTracks
-from taptrv2_ros.parameters import Parameters
-from taptrv2_ros.session import TrackingSession
-from taptrv2_ros.srv import AddPoints, ClearPoints, ListPoints, RemovePoints
-from taptrv2_ros.worker import Worker, WorkerStopped
+from taptrv2_core import EncodedImage
+from taptrv2_ros.messages import nanoseconds
+from taptrv2_ros.part import CameraContext
+from taptrv2_ros.parts import PARTS
+from taptrv2_ros.qos import image_qos
+from taptrv2_ros.session import Frame, Received
+from taptrv2_ros.stamps import StampWatch
+from taptrv2_ros.steady_clock import steady_clock
 
-RESULT_QUEUE = 10
-_RELIABILITY = {
-    "best_effort": QoSReliabilityPolicy.BEST_EFFORT,
-    "reliable": QoSReliabilityPolicy.RELIABLE,
-}
-Response = TypeVar("Response", AddPoints.Response, RemovePoints.Response, ClearPoints.Response)
+_LOOK = 0.2  # seconds between looks at whether anybody subscribes
 
 
 class Camera:
-    """Callbacks only hand over: images to the worker's slot, requests to its queue. The worker does the rest."""
+    """Images go to the worker at once; the worker comes back with `prepare` and `track`."""
 
-    def __init__(self, node: Node, model: Taptr, parameters: Parameters) -> None:
-        self._logger = node.get_logger()
-        self._topic = node.resolve_topic_name(parameters.wire_topic)
-        self._session = TrackingSession(
-            model, parameters.max_points, parameters.takeover_interval, self._topic, self._logger
+    def __init__(self, context: CameraContext) -> None:
+        """The context's session is connected to this camera by `tracking.py`."""
+        self.context = context
+        self._logger = context.node.get_logger()
+        self._watch = StampWatch(context.parameters.max_gap)
+        self._subscription: Subscription | None = None
+        self._timer: Timer | None = None
+        self._failed: set[str] = set()
+        self.last_arrival: float | None = None
+        self.parts = [kind(context) for kind in PARTS]
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether images are being received; an active but lazy camera may not."""
+        return self._subscription is not None
+
+    @property
+    def message_type(self) -> type[Image | CompressedImage]:
+        """Of the images."""
+        return CompressedImage if self.context.parameters.image_transport == "compressed" else Image
+
+    def activate(self) -> None:
+        """Begin to receive images; where lazy, as soon as somebody wants results."""
+        self.context.active = True
+        node, parameters = self.context.node, self.context.parameters
+        topic = node.resolve_topic_name(parameters.wire_topic)
+        if topic != self.context.session.topic:
+            self._watch.cut(f"images come from '{topic}' now")
+            self.context.session.topic = topic
+        for part in self.parts:
+            part.start()
+        self._follow_demand()
+        self._timer = node.create_timer(
+            _LOOK, self._follow_demand, callback_group=self.context.images, clock=steady_clock()
         )
-        self._worker: Worker[Image | CompressedImage] = Worker(self._process, "taptr worker")
-        self._tracks = node.create_publisher(PointTracks, "~/tracks", RESULT_QUEUE)
-        self._refined = node.create_publisher(PointTracks, "~/refined_tracks", RESULT_QUEUE)
-        self._create_services(node)
-        self._worker.start()
-        self._subscribe(node, parameters)
+        self._changed()
 
-    def stop(self, timeout: float = 5.0) -> None:
-        """Finish the image in work, refuse waiting requests, and say how it went."""
-        if not self._worker.stop(timeout):
-            self._logger.warning(f"tracking did not end within {timeout:g} s")
-        count = self._session.counters
-        self._logger.info(
-            f"'{self._topic}': {self._worker.received} images received, {count.tracked} tracked, "
-            f"{self._worker.dropped} dropped, {count.refused} refused, {count.resets} resets"
-        )
+    def deactivate(self) -> None:
+        """Receive no images any more; what is in work is finished first."""
+        self.context.active = False
+        if self._timer is not None:
+            self.context.node.destroy_timer(self._timer)
+            self._timer = None
+        self._unsubscribe()
+        if self.context.worker.withdraw(self):
+            self.context.session.counters.dropped += 1
+        for part in self.parts:
+            part.stop()
+        self._changed()
 
-    def _subscribe(self, node: Node, parameters: Parameters) -> None:
-        kind = CompressedImage if parameters.image_transport == "compressed" else Image
-        qos = QoSProfile(depth=parameters.image_queue, reliability=_RELIABILITY[parameters.image_reliability])
-        node.create_subscription(
-            kind, parameters.wire_topic, self._worker.offer, qos, callback_group=MutuallyExclusiveCallbackGroup()
-        )
-        self._logger.info(
-            f"waiting for {kind.__name__} on '{self._topic}' ({parameters.image_reliability}), "
-            f"tracks on '{self._tracks.topic_name}'"
-        )
+    def close(self) -> None:
+        """Take everything out of ROS and say how it went. The camera is inactive."""
+        for part in self.parts:
+            part.close()
+        self._logger.info(f"'{self.context.session.topic}': {self.context.session.counters}")
 
-    def _create_services(self, node: Node) -> None:
-        # A group of their own: a request waits for the step in work, and images go on arriving meanwhile.
-        group = MutuallyExclusiveCallbackGroup()
-        for kind, name, callback in (
-            (AddPoints, "~/add_points", self._on_add),
-            (RemovePoints, "~/remove_points", self._on_remove),
-            (ClearPoints, "~/clear_points", self._on_clear),
-            (ListPoints, "~/list_points", self._on_list),
-        ):
-            node.create_service(kind, name, callback, callback_group=group)
+    def apply(self, parameters: Any) -> None:
+        """Work with other parameters from now on."""
+        before, self.context.parameters = self.context.parameters, parameters
+        self._watch.max_gap = parameters.max_gap
+        if parameters.max_points != before.max_points:
+            self.context.session.max_points = parameters.max_points
+        self._changed()
 
-    def _process(self, message: Image | CompressedImage) -> None:
-        for result in self._session.track(message):
-            publisher = self._refined if result.tracks.final else self._tracks
-            size, resets = self._session.image_size, self._session.counters.resets
-            publisher.publish(tracks_message(result.tracks, result.header, size, resets, self._worker.dropped))
+    def prepare(self, received: Received) -> Frame | None:
+        """An image ready for tracking, or None if it cannot be used. In the worker's thread."""
+        return self.context.session.prepare(received)
 
-    def _on_add(self, request: AddPoints.Request, response: AddPoints.Response) -> AddPoints.Response:
-        def add() -> None:
-            response.ids = id_array(self._session.add(request.x, request.y, request.image_stamp))
+    def track(self, frame: Frame, encoded: EncodedImage) -> None:
+        """Track an image and let the parts have the result. In the worker's thread."""
+        tracked = self.context.session.track(frame, encoded)
+        if tracked is not None:
+            for part in self.parts:
+                self._guarded(part.on_frame, tracked)
 
-        return self._answer("add_points", add, response)
+    def on_reset(self, reason: str) -> None:
+        """All images and points were forgotten."""
+        for part in self.parts:
+            self._guarded(part.on_reset, reason)
 
-    def _on_remove(self, request: RemovePoints.Request, response: RemovePoints.Response) -> RemovePoints.Response:
-        return self._answer("remove_points", lambda: self._session.remove(request.ids), response)
+    def on_limit(self) -> None:
+        """Memory allows fewer points from now on."""
+        self._changed()
 
-    def _on_clear(self, _: ClearPoints.Request, response: ClearPoints.Response) -> ClearPoints.Response:
-        def clear() -> None:
-            response.removed = self._session.clear()
+    def _changed(self) -> None:
+        for part in self.parts:
+            self._guarded(part.on_change)
 
-        return self._answer("clear_points", clear, response)
-
-    def _on_list(self, _: ListPoints.Request, response: ListPoints.Response) -> ListPoints.Response:
+    def _guarded(self, function: Any, *arguments: Any) -> None:
         try:
-            queries, stamp = self._worker.call(self._session.list)
-        except WorkerStopped:
-            return response
-        return fill_list(response, queries, stamp)
+            function(*arguments)
+        except Exception:  # one part's fault is not the others'
+            trace = traceback.format_exc()
+            problem = trace.splitlines()[-1]
+            if problem not in self._failed:
+                self._failed.add(problem)
+                self._logger.error(f"'{self.context.session.topic}', said once: {trace}")
 
-    def _answer(self, service: str, change: Callable[[], None], response: Response) -> Response:
-        try:
-            self._worker.call(change)
-            response.success = True
-        except (PointError, WorkerStopped) as error:
-            response.message = str(error)
-            self._logger.warning(f"{service} refused: {error}")
-        return response
+    def _follow_demand(self) -> None:
+        wanted = not self.context.parameters.lazy or any(part.wanted() for part in self.parts)
+        if wanted and self._subscription is None and self.context.active:
+            self._subscribe()
+        elif not wanted and self._subscription is not None:
+            self._unsubscribe()
+            self._logger.info(f"nobody subscribes to results: '{self.context.session.topic}' is not received (lazy)")
+
+    def _subscribe(self) -> None:
+        parameters = self.context.parameters
+        self._subscription = self.context.node.create_subscription(
+            self.message_type,
+            parameters.wire_topic,
+            self._on_image,
+            image_qos(parameters),
+            callback_group=self.context.images,
+        )
+        tracks = self.context.node.resolve_topic_name(self.context.topic("tracks"))
+        self._logger.info(
+            f"waiting for {self.message_type.__name__} on '{self.context.session.topic}' "
+            f"({parameters.image_reliability}), tracks on '{tracks}'"
+        )
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            self.context.node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        counters = self.context.session.counters
+        arrived = self.last_arrival = time.monotonic()
+        counters.received += 1
+        continuity = self._watch.receive(nanoseconds(message.header.stamp))
+        if continuity is None:
+            counters.repeated += 1
+        elif self.context.worker.offer(self, Received(message, continuity, arrived)):
+            counters.dropped += 1

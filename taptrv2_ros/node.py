@@ -5,53 +5,21 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-import warnings
 
 import rclpy
 import rclpy.utilities
-import torch
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.logging import get_logger
-from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from taptrv2_core import CheckpointError, Taptr, load_model
 from taptrv2_core.allocator import keep_freed_memory
-from taptrv2_ros.camera import Camera
-from taptrv2_ros.parameters import ParameterError, Parameters, declare
+from taptrv2_ros.lifecycle import NAME, TrackerNode
+from taptrv2_ros.parameters import ParameterError
 from taptrv2_ros.shutdown import Shutdown
 
-NAME = "taptr"
-_THREADS = 3  # images, requests about points, and the node's own parameter services
-
-
-class TrackerNode(Node):
-    """Declares the parameters, loads the network and serves a camera with it.
-
-    Raises ParameterError, CheckpointError or ValueError (device) when it cannot start, with a message for the user.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(NAME)
-        parameters = declare(self)
-        self._camera = Camera(self, self._load(parameters), parameters)
-
-    def stop(self) -> None:
-        """End tracking; call it before the context is shut down."""
-        self._camera.stop()
-
-    def _load(self, parameters: Parameters) -> Taptr:
-        if parameters.threads:
-            torch.set_num_threads(parameters.threads)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", RuntimeWarning)
-            model = load_model(parameters.weights, device=parameters.device, dtype=parameters.dtype)
-        for warning in caught:
-            self.get_logger().warning(str(warning.message))
-        height, width = model.config.input_size
-        where = f"{model.device} in {model.dtype}".replace("torch.", "")
-        self.get_logger().info(f"weights '{parameters.weights}' on {where}, network input {width}x{height}")
-        return model
+# Lifecycle and parameters, images, requests about points, diagnostics: one may wait in each.
+_THREADS = 4
+_STOP = 30.0  # seconds; loading a network takes some, and is not cut short
 
 
 def main(args: list[str] | None = None) -> int:
@@ -66,7 +34,7 @@ def main(args: list[str] | None = None) -> int:
         return 1
     try:
         return _run(shutdown)
-    except (ParameterError, CheckpointError, ValueError) as error:
+    except ParameterError as error:
         get_logger(NAME).fatal(f"cannot start: {error}")
     except Exception:
         get_logger(NAME).fatal(f"failed: {traceback.format_exc()}")
@@ -84,9 +52,9 @@ def _run(shutdown: Shutdown) -> int:
     thread = threading.Thread(target=_spin, args=(executor, failures, shutdown), name="taptr executor", daemon=True)
     thread.start()
     shutdown.wait()
+    executor.shutdown(timeout_sec=_STOP)
+    thread.join(_STOP)
     node.stop()
-    executor.shutdown(timeout_sec=5.0)
-    thread.join(5.0)
     node.destroy_node()
     for failure in failures:
         get_logger(NAME).fatal(f"failed: {failure}")

@@ -1,53 +1,102 @@
-"""The node's parameters: one table says name, type, default, limits and meaning of each."""
+"""The node's parameters: one table says name, type, default, limits and meaning of each, and when it may change."""
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field
+from enum import Enum
 from typing import Any
-
-from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.node import Node
 
 
 class ParameterError(ValueError):
     """A parameter has a value the node cannot start with; the message names it."""
 
 
+class Change(Enum):
+    """When a parameter may be set while the node runs; the value completes "can be set only ..."."""
+
+    ALWAYS = "at any time"
+    INACTIVE = "while the node is not active: deactivate it first"
+    UNCONFIGURED = "while the node is unconfigured: deactivate it and clean it up first"
+    NEVER = "when the node starts"
+
+
 def _parameter(
     default: Any,
     description: str,
     *,
-    limits: tuple[int, int] | None = None,
+    limits: tuple[float, float] | None = None,
     choices: tuple[str, ...] = (),
-    read_only: bool = True,
+    change: Change = Change.UNCONFIGURED,
+    per_camera: str | None = None,
 ) -> Any:
-    meta = {"description": description, "limits": limits, "choices": choices, "read_only": read_only}
+    """``per_camera``: each named camera has one of its own, ``<camera>.<name>``, with this default, in which
+    ``{camera}`` stands for its name."""
+    meta = {
+        "description": description, "limits": limits, "choices": choices, "change": change, "per_camera": per_camera,
+    }  # fmt: skip
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=meta)
     return field(default=default, metadata=meta)
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Values the node starts with. Field names are parameter names; config/tracker.yaml has the same keys."""
+    """Values the node works with, as one camera sees them. Field names are parameter names; config/tracker.yaml has
+    the same keys."""
 
+    autostart: bool = _parameter(
+        True,
+        "Configure and activate the node as it starts; false leaves that to a supervisor (lifecycle transitions).",
+        change=Change.NEVER,
+    )
+    cameras: list[str] = _parameter(  # noqa: RUF009
+        [""],
+        "Names of the cameras. One empty name: a single camera whose topics and services carry no name of their own.",
+        change=Change.NEVER,
+    )
     image_topic: str = _parameter(
         "camera/image_raw",
         "Topic of the camera's images. With image_transport compressed, '/compressed' is appended unless it ends so.",
+        change=Change.INACTIVE,
+        per_camera="{camera}/image_raw",
     )
     image_transport: str = _parameter(
-        "raw", "Kind of image message: sensor_msgs/Image or CompressedImage (JPEG, PNG).", choices=("raw", "compressed")
+        "raw",
+        "Kind of image message: sensor_msgs/Image or CompressedImage (JPEG, PNG).",
+        choices=("raw", "compressed"),
+        change=Change.INACTIVE,
     )
     image_reliability: str = _parameter(
         "best_effort",
         "Reliability of the image subscription: best_effort receives from every publisher; reliable only from "
         "reliable ones, and asks for lost images again.",
         choices=("best_effort", "reliable"),
+        change=Change.INACTIVE,
     )
     image_queue: int = _parameter(
         5,
         "Images the middleware holds until the node takes them. The node keeps the newest only, so a longer queue adds "
         "no delay; images it drops are counted.",
         limits=(1, 100),
+        change=Change.INACTIVE,
+    )
+    result_reliability: str = _parameter(
+        "reliable",
+        "Reliability of the published tracks: reliable serves every subscriber; best_effort never sends twice.",
+        choices=("best_effort", "reliable"),
+    )
+    result_queue: int = _parameter(10, "Tracks the middleware keeps for slow subscribers.", limits=(1, 1000))
+    lazy: bool = _parameter(
+        False,
+        "Subscribe to images only while somebody subscribes to results; else no image is received and no work done.",
+        change=Change.ALWAYS,
+    )
+    max_gap: float = _parameter(
+        1.0,
+        "Seconds between the stamps of two images after which they count as another scene: tracking starts anew. 0: "
+        "no gap does. Stamps that go backwards always do.",
+        limits=(0.0, 86400.0),
+        change=Change.ALWAYS,
     )
     weights: str = _parameter("small", "Weights of the network: a shipped name, or the path of a checkpoint file.")
     device: str = _parameter("auto", "Where the network runs: auto (the GPU if there is one), cpu, cuda, cuda:1, ...")
@@ -60,7 +109,9 @@ class Parameters:
     threads: int = _parameter(
         0, "CPU threads of the network; 0: as many as PyTorch takes by itself, one a core.", limits=(0, 256)
     )
-    max_points: int = _parameter(1024, "Most points tracked at a time.", limits=(1, 100_000))
+    max_points: int = _parameter(
+        1024, "Most points tracked at a time, for each camera.", limits=(1, 100_000), change=Change.ALWAYS
+    )
     takeover_interval: int = _parameter(
         1,
         "After how many committing windows (of 4 images each) a point's appearance is renewed from the newest images; "
@@ -76,40 +127,20 @@ class Parameters:
         return f"{self.image_topic}/compressed"
 
 
-def declare(node: Node) -> Parameters:
-    """Declare every parameter on the node and return the values it was started with.
-
-    Raises ParameterError naming the parameter whose value is of a wrong type, outside its range, or no choice.
-    """
-    values: dict[str, Any] = {}
-    for item in fields(Parameters):
-        descriptor = _descriptor(item.metadata)
-        try:
-            values[item.name] = node.declare_parameter(item.name, item.default, descriptor).value
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ParameterError(f"parameter '{item.name}' must be {_expected(item)}: {error}") from error
-        choices = item.metadata["choices"]
-        if choices and values[item.name] not in choices:
-            raise ParameterError(
-                f"parameter '{item.name}' is '{values[item.name]}', which is none of {', '.join(choices)}"
-            )
-    if not values["image_topic"]:
-        raise ParameterError("parameter 'image_topic' is empty; give the topic of the camera's images")
-    return Parameters(**values)
+def default_of(item: Field[Any]) -> Any:
+    """A parameter's default."""
+    return item.default_factory() if callable(item.default_factory) else item.default  # type: ignore[misc]
 
 
-def _expected(item: Field[Any]) -> str:
-    kind = "an integer" if isinstance(item.default, int) else "a string"
-    limits = item.metadata["limits"]
-    return f"{kind} from {limits[0]} to {limits[1]}" if limits else kind
+def type_of(item: Field[Any]) -> str:
+    """A parameter's type in words."""
+    names = {"bool": "true or false", "int": "an integer", "float": "a number with a decimal point", "str": "a string"}
+    return names.get(str(item.type), "a list of strings")
 
 
-def _descriptor(meta: Any) -> ParameterDescriptor:
-    choices = f"One of: {', '.join(meta['choices'])}." if meta["choices"] else ""
-    descriptor = ParameterDescriptor(
-        description=meta["description"], read_only=meta["read_only"], additional_constraints=choices
-    )
-    if meta["limits"]:
-        low, high = meta["limits"]
-        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
-    return descriptor
+def expectation(item: Field[Any]) -> str:
+    """Which values a parameter takes, for messages."""
+    limits, choices = item.metadata["limits"], item.metadata["choices"]
+    if limits:
+        return f"{type_of(item)} from {limits[0]} to {limits[1]}"
+    return f"one of {', '.join(choices)}" if choices else type_of(item)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,10 +12,13 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from taptrv2_core import ImageError, PointError, Queries, Taptr, Tracker, Tracks
+from taptrv2_core import EncodedImage, ImageError, PointError, Queries, Taptr, Tracker, Tracks
+from taptrv2_core.allocator import is_out_of_memory, release_freed_memory
 from taptrv2_core.images import checked_image
 from taptrv2_ros.conversions import ConversionError, RgbImage, to_rgb
 from taptrv2_ros.messages import nanoseconds
+from taptrv2_ros.monitor import Counters
+from taptrv2_ros.stamps import Continuity
 
 MOST_PROBLEMS = 50  # distinct ones that are logged
 
@@ -28,14 +31,22 @@ class Logger(Protocol):
     def error(self, message: str) -> object: ...
 
 
-@dataclass
-class Counters:
-    """What happened to the images since the start."""
+@dataclass(frozen=True)
+class Received:
+    """An image as it arrived."""
 
-    tracked: int = 0
-    refused: int = 0
-    """Images that could not be converted or tracked."""
-    resets: int = 0
+    message: Image | CompressedImage
+    continuity: Continuity
+    arrived: float
+    """time.monotonic() of its arrival."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image fit for tracking."""
+
+    received: Received
+    rgb: RgbImage
 
 
 @dataclass(frozen=True)
@@ -46,41 +57,108 @@ class FrameResult:
     header: Header
 
 
+@dataclass(frozen=True)
+class TrackedFrame:
+    """An image with its result, and older images whose results have become final with it."""
+
+    frame: Frame
+    result: FrameResult
+    older: tuple[FrameResult, ...]
+    image_size: tuple[int, int]
+    """(height, width) in pixels."""
+    reset_count: int
+
+
 class TrackingSession:
-    """A tracker fed with ROS images. Not thread-safe: everything is called from the worker's thread."""
+    """A tracker fed with ROS images. Not thread-safe: everything is called from the worker's thread.
+
+    Args:
+        topic: the images' full name, for messages that say where to look.
+
+    Attributes:
+        on_reset: called with the reason whenever all images and points were forgotten.
+        on_limit: called when memory ran out and `max_points` was lowered.
+    """
 
     def __init__(self, model: Taptr, max_points: int, takeover_interval: int, topic: str, logger: Logger) -> None:
-        """``topic`` is the images' full name, for messages that say where to look."""
         self._tracker = Tracker(model, max_points, takeover_interval)
-        self._topic = topic
+        self.topic = topic
         self._logger = logger
+        self.on_reset: Callable[[str], None] = lambda _: None
+        self.on_limit: Callable[[], None] = lambda: None
         self._headers: dict[int, Header] = {}
         self._told: set[str] = set()
+        self._epoch: int | None = None
         self.counters = Counters()
+        self.reset_reason = ""
+        self.last_problem = ""
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """(height, width) of the images tracked; (0, 0) before the first."""
-        return self._tracker.image_size or (0, 0)
+    def num_points(self) -> int:
+        """How many points are tracked."""
+        return self._tracker.num_points
 
-    def track(self, message: Image | CompressedImage) -> list[FrameResult]:
-        """Track one image. The image's own result comes first, then older images that have become final.
+    @property
+    def max_points(self) -> int:
+        """Most points that can be tracked now. Setting it forgets that memory once ran out at fewer."""
+        return self._tracker.max_points
 
-        Empty when the image cannot be used: that is counted, and each distinct problem is logged once.
+    @max_points.setter
+    def max_points(self, value: int) -> None:
+        self._tracker.max_points = value
+
+    def prepare(self, received: Received) -> Frame | None:
+        """Make an image ready for tracking; starts anew where it does not continue the ones before.
+
+        None when the image cannot be used: that is counted, and each distinct problem is logged once.
         """
+        epoch, reason = received.continuity
+        if self._epoch is not None and epoch != self._epoch and self._headers:
+            self._reset(reason)
+        self._epoch = epoch
         try:
-            tracks = self._step(to_rgb(message), nanoseconds(message.header.stamp))
+            rgb = to_rgb(received.message)
+            checked_image(rgb)
         except (ConversionError, ImageError) as error:
-            self._refuse(getattr(error, "problem", str(error)), f"image on '{self._topic}' refused: {error}")
-            return []
+            self._refuse(getattr(error, "problem", str(error)), f"image on '{self.topic}' refused: {error}")
+            return None
         except Exception as error:  # a robot's node outlives whatever goes wrong in one image
-            self._recover(error, traceback.format_exc())
-            return []
+            self.fail(error)
+            return None
+        size, known = (rgb.shape[0], rgb.shape[1]), self._tracker.image_size
+        if known is not None and known != size:
+            self._reset(f"image size changed from {known[1]}x{known[0]} to {size[1]}x{size[0]} pixels")
+        if self.counters.tracked == 0:
+            self._logger.info(f"first image on '{self.topic}': {size[1]}x{size[0]} pixels")
+        return Frame(received, rgb)
+
+    def track(self, frame: Frame, encoded: EncodedImage) -> TrackedFrame | None:
+        """Track an image that was prepared and encoded; None when that failed, which is counted and logged."""
+        header = frame.received.message.header
+        try:
+            tracks = self._step(encoded, nanoseconds(header.stamp))
+        except Exception as error:
+            self.fail(error)
+            return None
         self.counters.tracked += 1
-        self._headers[tracks.frame_index] = message.header
-        older = [FrameResult(t, self._headers[t.frame_index]) for t in tracks.refined if t.final]
+        self._headers[tracks.frame_index] = header
+        older = tuple(FrameResult(t, self._headers[t.frame_index]) for t in tracks.refined if t.final)
         self._forget_headers()
-        return [FrameResult(tracks, message.header), *older]
+        return TrackedFrame(frame, FrameResult(tracks, header), older, encoded.size, self.counters.resets)
+
+    def fail(self, error: Exception) -> None:
+        """After an error nobody foresaw the tracker's state is unknown: start anew instead of tracking nonsense.
+
+        Where memory ran out before the image was taken in, the state is as it was: go on with fewer points.
+        """
+        trace = "".join(traceback.format_exception(error))
+        self._refuse(f"{type(error).__name__}: {error}", f"tracking failed in an image on '{self.topic}': {trace}")
+        if is_out_of_memory(error) and self._tracker.num_points:
+            self._shed(error)
+        elif self._headers:
+            self._reset("tracking failed")
+        else:  # it failed in the first image, perhaps again: nothing is lost, so nothing more to tell
+            self._tracker.reset()
 
     def add(self, x: Sequence[float], y: Sequence[float], stamp: Time) -> list[int]:
         """Add points (pixels) at the image of that stamp, 0 meaning the newest; returns their ids.
@@ -91,11 +169,17 @@ class TrackingSession:
             raise PointError(f"{len(x)} values of x but {len(y)} of y; each point needs both")
         if not self._headers:
             raise PointError(
-                f"no image has been tracked yet on '{self._topic}', so there is nothing to pick points in: check that "
-                f"it is published (ros2 topic hz {self._topic}) and that image_topic and image_transport are right"
+                f"no image has been tracked yet on '{self.topic}', so there is nothing to pick points in: check that "
+                f"it is published (ros2 topic hz {self.topic}) and that image_topic and image_transport are right"
             )
         picked = nanoseconds(stamp)
-        return self._tracker.add_points(np.stack((x, y), axis=-1), picked if picked else None)
+        try:
+            return self._tracker.add_points(np.stack((x, y), axis=-1), picked if picked else None)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            release_freed_memory()
+            raise PointError(f"the device has no memory for {len(x)} more points: {error}") from error
 
     def remove(self, ids: Sequence[int]) -> None:
         """Remove points. Raises PointError naming the ids that are unknown; then none is removed."""
@@ -110,32 +194,43 @@ class TrackingSession:
         newest = self._headers.get(self._tracker.frame_index)
         return self._tracker.queries(), newest.stamp if newest else Time()
 
-    def _step(self, image: RgbImage, stamp: int) -> Tracks:
-        checked_image(image)
-        size, known = (image.shape[0], image.shape[1]), self._tracker.image_size
-        if known is not None and known != size:
-            self._reset(f"image size changed from {known[1]}x{known[0]} to {size[1]}x{size[0]} pixels")
-        if self.counters.tracked == 0:
-            self._logger.info(f"first image on '{self._topic}': {size[1]}x{size[0]} pixels")
-        return self._tracker.step(image, stamp)
+    def _step(self, encoded: EncodedImage, stamp: int) -> Tracks:
+        self._tracker.take(encoded, stamp)
+        while True:
+            try:
+                return self._tracker.answer()
+            except Exception as error:
+                if not is_out_of_memory(error) or not self._tracker.num_points:
+                    raise
+                self._shed(error)
+
+    def _shed(self, error: Exception) -> None:
+        """Give up the newest half of the points, and take no more than are left from now on."""
+        ids = self._tracker.queries().ids.tolist()
+        kept = len(ids) // 2
+        self._tracker.remove_points(ids[kept:])
+        self._tracker.max_points = max(1, kept)
+        release_freed_memory()
+        self._logger.error(
+            f"out of memory with {len(ids)} points on '{self.topic}': the newest {len(ids) - kept} are given up, and "
+            f"at most {max(1, kept)} are accepted until max_points is set anew ({error})"
+        )
+        self.on_limit()
 
     def _reset(self, reason: str) -> None:
         points = self._tracker.num_points
         self._tracker.reset()
         self._headers.clear()
         self.counters.resets += 1
-        self._logger.warning(f"{reason}: tracking starts anew, {points} points are forgotten (add them again)")
-
-    def _recover(self, error: Exception, trace: str) -> None:
-        """After an error nobody foresaw the tracker's state is unknown: start anew instead of tracking nonsense."""
-        self._refuse(f"{type(error).__name__}: {error}", f"tracking failed in an image on '{self._topic}': {trace}")
-        if self._headers:
-            self._reset("tracking failed")
-        else:  # it failed in the first image, perhaps again: nothing is lost, so nothing more to tell
-            self._tracker.reset()
+        self.reset_reason = reason
+        self._logger.warning(
+            f"'{self.topic}': {reason}: tracking starts anew, {points} points are forgotten (add them again)"
+        )
+        self.on_reset(reason)
 
     def _refuse(self, problem: str, text: str) -> None:
         self.counters.refused += 1
+        self.last_problem = text.splitlines()[-1]
         if problem not in self._told and len(self._told) < MOST_PROBLEMS:
             self._told.add(problem)
             self._logger.error(f"{text} (said once; images refused are counted)")

@@ -1,4 +1,4 @@
-"""One thread that owns the tracker: it processes the newest image, and between images the calls others ask for."""
+"""One thread that owns the network: it processes the newest images, and between images the calls others ask for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+Source = TypeVar("Source")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -16,51 +17,48 @@ class WorkerStopped(RuntimeError):
     """The worker was stopped before it could make the call."""
 
 
-class Worker(Generic[Item]):
-    """Processes the newest item offered; older ones that were not begun are dropped and counted.
+class Worker(Generic[Source, Item]):
+    """Processes the newest item of every source, those that are there together at once; older ones are dropped.
 
-    Everything that touches the tracker runs in this one thread, so the tracker needs no lock. Calls come before the
-    next item: a client that asks while images flood in waits for one step at most.
+    Everything that touches the trackers runs in this one thread, so they need no lock. Calls that wait come before the
+    next items, so a client waits for one step at most; those that come meanwhile wait for the next turn, so that a
+    flood of calls does not hold up the images.
     """
 
-    def __init__(self, process: Callable[[Item], None], name: str) -> None:
+    def __init__(self, process: Callable[[dict[Source, Item]], None], name: str) -> None:
         """``process`` must not raise: it knows better than a thread what to do about an error."""
         self._process = process
         self._condition = threading.Condition()
-        self._newest: Item | None = None
+        self._newest: dict[Source, Item] = {}
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._stopping = False
-        self._received = 0
-        self._dropped = 0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    @property
-    def received(self) -> int:
-        """Items offered so far."""
-        return self._received
-
-    @property
-    def dropped(self) -> int:
-        """Items offered and never processed, because a newer one came first."""
-        return self._dropped
 
     def start(self) -> None:
         self._thread.start()
 
-    def offer(self, item: Item) -> None:
-        """Hand over an item and return at once."""
+    def offer(self, source: Source, item: Item) -> bool:
+        """Hand over an item and return at once; true if an older one is dropped for it."""
         with self._condition:
-            self._received += 1
-            if self._newest is not None:
-                self._dropped += 1
-            self._newest = item
+            replaced = source in self._newest
+            self._newest[source] = item
             self._condition.notify()
+        return replaced
+
+    def withdraw(self, source: Source) -> bool:
+        """Take back what was offered and not begun, and wait for what was; true if there was something to take back."""
+        with self._condition:
+            found = self._newest.pop(source, None) is not None
+        self.call(lambda: None)
+        return found
 
     def call(self, function: Callable[[], Result]) -> Result:
-        """Run ``function`` in the worker's thread, before the next item; returns its result or raises its error.
+        """Run ``function`` in the worker's thread, before the next items; returns its result or raises its error.
 
-        Raises WorkerStopped if the worker stops first.
+        From that thread itself it runs at once. Raises WorkerStopped if the worker stops first.
         """
+        if threading.current_thread() is self._thread:
+            return function()
         future: Future[Result] = Future()
         with self._condition:
             if self._stopping:
@@ -84,17 +82,17 @@ class Worker(Generic[Item]):
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._stopping or self._calls or self._newest is not None)
+                self._condition.wait_for(lambda: self._stopping or self._calls or self._newest)
                 if self._stopping:
                     return
-                call = self._calls.popleft() if self._calls else None
-                item = None
-                if call is None:
-                    item, self._newest = self._newest, None
-            if call is not None:
+                calls = list(self._calls)
+                self._calls.clear()
+            for call in calls:
                 _answer(*call)
-            elif item is not None:
-                self._process(item)
+            with self._condition:
+                items, self._newest = self._newest, {}
+            if items:
+                self._process(items)
 
 
 def _answer(function: Callable[[], Any], future: Future[Any]) -> None:

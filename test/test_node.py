@@ -228,7 +228,10 @@ def test_signals_end_it_cleanly_under_load(tmp_path: Path, weights: Path, number
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
-        ({"weights": "/nowhere/weights.pt"}, "/nowhere/weights.pt: no such file"),
+        (
+            {"cameras": ["front", "left side"]},
+            "parameter 'cameras' is ['front', 'left side']: 'left side' is not made of",
+        ),
         ({"max_points": 0}, "parameter 'max_points' must be an integer from 1 to 100000"),
         ({"image_transport": "theora"}, "parameter 'image_transport' is 'theora', which is none of raw, compressed"),
     ],

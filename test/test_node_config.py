@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,22 @@ import yaml
 from rclpy.context import Context
 from rclpy.node import Node
 
-from taptrv2_ros.parameters import ParameterError, Parameters, declare
+from taptrv2_ros.parameter_set import ParameterSet
+from taptrv2_ros.parameters import Change, ParameterError, Parameters, default_of
 
 CONFIG = "config/tracker.yaml"
+WHEN = {
+    Change.ALWAYS: "At any time",
+    Change.INACTIVE: "While inactive",
+    Change.UNCONFIGURED: "While unconfigured",
+    Change.NEVER: "At start only",
+}
+
+
+def shown(item: Field[Any]) -> str:
+    """A default as YAML has it."""
+    default = default_of(item)
+    return default if isinstance(default, str) else json.dumps(default)
 
 
 @pytest.fixture
@@ -36,7 +50,7 @@ def node_with(context: Context, *arguments: str) -> Node:
 
 def test_the_shipped_config_file_holds_every_parameter_with_its_default(project_root: Path) -> None:
     content = yaml.safe_load((project_root / CONFIG).read_text())
-    assert content == {"/**/taptr": {"ros__parameters": {f.name: f.default for f in fields(Parameters)}}}
+    assert content == {"/**/taptr": {"ros__parameters": {f.name: default_of(f) for f in fields(Parameters)}}}
 
 
 def test_the_config_file_comments_every_key(project_root: Path) -> None:
@@ -51,7 +65,8 @@ def test_the_config_file_comments_every_key(project_root: Path) -> None:
             comment = []
     for item in fields(Parameters):
         text = commented[item.name]
-        assert f"Default: {item.default}" in text
+        assert f"Default: {shown(item)}" in text
+        assert WHEN[item.metadata["change"]] in text
         if item.metadata["limits"]:
             low, high = item.metadata["limits"]
             assert f"{low} to {high}" in text
@@ -65,20 +80,42 @@ def test_the_documentation_lists_every_parameter(project_root: Path) -> None:
         span = f"{limits[0]} to {limits[1]}" if limits else ", ".join(item.metadata["choices"])
         rows = [line for line in page.splitlines() if line.startswith(f"| `{item.name}` |")]
         assert len(rows) == 1, f"docs/node.md has {len(rows)} rows for {item.name}"
-        assert f"| `{item.default}` |" in rows[0]
+        assert f"| `{shown(item)}` |" in rows[0]
+        assert f"| {WHEN[item.metadata['change']].lower()} |" in rows[0]
         assert span in rows[0]
 
 
 def test_declared_parameters_describe_themselves(context: Context) -> None:
     node = node_with(context)
-    assert declare(node) == Parameters()
+    assert ParameterSet(node).shared == Parameters()
     for item in fields(Parameters):
         descriptor = node.describe_parameter(item.name)
         assert len(descriptor.description) > 20
-        assert descriptor.read_only
+        assert descriptor.read_only == (item.metadata["change"] is Change.NEVER)
         if item.metadata["limits"]:
-            limits = descriptor.integer_range[0]
+            (limits,) = descriptor.integer_range or descriptor.floating_point_range
             assert (limits.from_value, limits.to_value) == item.metadata["limits"]
+
+
+def test_named_cameras_have_topics_of_their_own(context: Context) -> None:
+    node = node_with(context, "-p", "cameras:=[left, right]", "-p", "right.image_topic:=/stereo/right")
+    parameters = ParameterSet(node)
+    assert parameters.cameras == ("left", "right")
+    assert parameters.of("left").image_topic == "left/image_raw"
+    assert parameters.of("right").image_topic == "/stereo/right"
+    assert parameters.of("right").max_points == 1024
+    assert "image" in node.describe_parameter("left.image_topic").description
+
+
+@pytest.mark.parametrize("cameras", ["['']", "[]"])
+def test_one_camera_needs_no_name(context: Context, cameras: str) -> None:
+    assert ParameterSet(node_with(context, "-p", f"cameras:={cameras}")).cameras == ("",)
+
+
+def test_the_readme_lists_every_parameter(project_root: Path) -> None:
+    page = (project_root / "README.md").read_text()
+    for item in fields(Parameters):
+        assert page.count(f"| `{item.name}` | `{shown(item)}` |") == 1, item.name
 
 
 def test_values_from_the_config_file_reach_the_node_in_any_namespace(
@@ -89,7 +126,7 @@ def test_values_from_the_config_file_reach_the_node_in_any_namespace(
     file.write_text(text)
     for namespace in ("/", "/robot", "/fleet/robot"):
         node = node_with(context, "--params-file", str(file), "-r", f"__ns:={namespace}")
-        assert declare(node).max_points == 77
+        assert ParameterSet(node).shared.max_points == 77
         node.destroy_node()
 
 
@@ -103,11 +140,18 @@ def test_values_from_the_config_file_reach_the_node_in_any_namespace(
         ("image_reliability:=maybe", "'image_reliability' is 'maybe'"),
         ("image_topic:=''", "'image_topic' is empty"),
         ("device:=0", "'device' must be a string"),
+        ("max_gap:=-1.0", "'max_gap' must be a number with a decimal point from 0.0 to"),
+        ("max_gap:=1", "'max_gap' must be a number with a decimal point"),
+        ("lazy:=1", "'lazy' must be true or false"),
+        ("cameras:=[left, left]", "'cameras' is .*a name comes twice"),
+        ("cameras:=[left, weights]", "'cameras' is .*'weights' is the name of a parameter"),
+        ("cameras:=[left, /right]", "'cameras' is .*'/right' is not made of letters"),
+        ("cameras:=left", "'cameras' must be a list of strings"),
     ],
 )
 def test_wrong_values_name_the_parameter(context: Context, assignment: str, reason: str) -> None:
     with pytest.raises(ParameterError, match=reason):
-        declare(node_with(context, "-p", assignment))
+        ParameterSet(node_with(context, "-p", assignment))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +182,7 @@ def test_the_launch_file_starts_the_node(project_root: Path) -> None:
     module = load(project_root / "launch/tracker.launch.py")
     description = module.generate_launch_description()
     arguments = {e.name for e in description.entities if isinstance(e, DeclareLaunchArgument)}
-    expected = {"image_topic", "image_transport", "weights", "device", "config", "namespace", "log_level"}
+    expected = {"autostart", "image_topic", "image_transport", "weights", "device", "config", "namespace", "log_level"}
     assert arguments == expected
     context = LaunchContext()
     for entity in description.entities:

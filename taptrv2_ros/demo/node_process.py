@@ -15,6 +15,7 @@ from types import TracebackType
 from taptrv2_ros.demo.errors import DemoError
 
 _LINE = re.compile(r"^\[(?P<level>[A-Z]+)\] \[[\d.]+\] \[[^]]+\]: (?P<text>.*)$")
+_FAILURES = ("cannot configure", "cannot activate")
 STOP_SECONDS = 10.0
 
 
@@ -52,7 +53,10 @@ class NodeProcess:
         return self._process.pid
 
     def check(self) -> None:
-        """Raise DemoError with the node's last words if it has ended."""
+        """Raise DemoError with the node's words if it has ended, or waits in vain for a supervisor to mend it."""
+        failures = [text for text in self.warnings if text.startswith(_FAILURES)]
+        if failures:
+            raise DemoError(f"the node {failures[-1]} (all of its output: {self._log})")
         status = self._process.poll()
         if status is not None:
             self._reader.join(2.0)

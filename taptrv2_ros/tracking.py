@@ -1,0 +1,83 @@
+"""From the newest images of all cameras to their results: one network, one worker, a session a camera."""
+
+from __future__ import annotations
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+
+from taptrv2_core import Taptr, encode_images
+from taptrv2_ros.camera import Camera
+from taptrv2_ros.parameter_set import ParameterSet
+from taptrv2_ros.part import CameraContext
+from taptrv2_ros.session import Received, TrackingSession
+from taptrv2_ros.worker import Worker
+
+_STOP = 30.0  # seconds; a large network on a CPU takes some for one image
+
+
+class Tracking:
+    """Exists from configure to clean-up: the cameras, and the thread in which all of them are tracked."""
+
+    def __init__(self, node: Node, model: Taptr, parameters: ParameterSet) -> None:
+        self._node, self._model = node, model
+        self._worker: Worker[Camera, Received] = Worker(self._process, "taptr worker")
+        # Two groups: a request waits for the step in work, and images go on arriving meanwhile.
+        self._images, self._requests = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        self.cameras: list[Camera] = []
+        self._worker.start()
+        try:
+            for name in parameters.cameras:
+                self.cameras.append(self._camera(name, parameters))
+        except BaseException:
+            self.close()
+            raise
+
+    def activate(self) -> None:
+        """Begin to receive images."""
+        for camera in self.cameras:
+            camera.activate()
+
+    def deactivate(self) -> None:
+        """Receive no images any more; what is in work is finished first."""
+        for camera in self.cameras:
+            camera.deactivate()
+
+    def apply(self, parameters: ParameterSet) -> None:
+        """Work with other parameters from now on."""
+        for camera in self.cameras:
+            camera.apply(parameters.of(camera.context.name))
+
+    def close(self) -> None:
+        """End the worker, refuse requests that wait, take everything out of ROS."""
+        if not self._worker.stop(_STOP):
+            self._node.get_logger().warning(f"tracking did not end within {_STOP:g} s")
+        for camera in self.cameras:
+            camera.close()
+        self.cameras = []
+
+    def _camera(self, name: str, parameters: ParameterSet) -> Camera:
+        own = parameters.of(name)
+        session = TrackingSession(
+            self._model,
+            own.max_points,
+            own.takeover_interval,
+            self._node.resolve_topic_name(own.wire_topic),
+            self._node.get_logger(),
+        )
+        context = CameraContext(self._node, name, own, session, self._worker, self._images, self._requests)
+        camera = Camera(context)
+        session.on_reset, session.on_limit = camera.on_reset, camera.on_limit
+        return camera
+
+    def _process(self, batch: dict[Camera, Received]) -> None:
+        """Images that are there together are encoded together, then each camera's points are followed."""
+        prepared = [(camera, camera.prepare(received)) for camera, received in batch.items()]
+        frames = [(camera, frame) for camera, frame in prepared if frame is not None]
+        try:
+            encoded = encode_images(self._model, [frame.rgb for _, frame in frames])
+        except Exception as error:
+            for camera, _ in frames:
+                camera.context.session.fail(error)
+            return
+        for (camera, frame), image in zip(frames, encoded, strict=True):
+            camera.track(frame, image)
