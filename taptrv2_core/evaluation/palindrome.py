@@ -26,9 +26,12 @@ class ForwardBackward:
     """Points in stretches that were tracked back."""
     not_judged: int
     """Points in stretches that were called hidden at one end."""
+    called_hidden: int
+    """Of those judged, the ones that the backward tracker calls hidden where it ends."""
     median: float
+    """Of the others."""
     within: tuple[float, ...]
-    """Share nearer than 1, 2, 4, 8 and 16 pixels; a point that the backward tracker calls hidden at its end is not."""
+    """Share of those judged nearer than 1, 2, 4, 8 and 16 pixels; one that is called hidden is not."""
     moved: float
     """Median distance between both ends of the tracks that were judged."""
 
@@ -66,11 +69,12 @@ class Palindrome:
             self._images, self._start = self._images[-1:], self._newest
         errors = np.concatenate(self.errors) if self.errors else np.zeros(0)
         moved = np.concatenate(self._moved) if self._moved else np.zeros(0)
-        nothing = float("nan")
+        seen, nothing = errors[np.isfinite(errors)], float("nan")
         return ForwardBackward(
             errors.size,
             self._not_judged,
-            float(np.median(errors)) if errors.size else nothing,
+            errors.size - seen.size,
+            float(np.median(seen)) if seen.size else nothing,
             tuple(float((errors < threshold).mean()) if errors.size else nothing for threshold in THRESHOLDS),
             float(np.median(moved)) if moved.size else nothing,
         )

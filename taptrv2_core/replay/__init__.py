@@ -1,0 +1,1 @@
+"""Recordings through the tracker, judged: `taptr evaluate-bag`, `taptr evaluate-bags`."""
