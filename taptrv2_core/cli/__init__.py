@@ -7,8 +7,9 @@ A subcommand is one row in ``COMMANDS`` and one module with two functions:
 
 The module is imported only when its subcommand is called, so it may import torch at its top. For what the user can put
 right ``run`` raises ValueError, OSError, CheckpointError, MissingPackageError or ``CommandError`` with a message that
-says what, where and what to do: it is printed without a traceback, and the exit code is 1. Any other exception is a
-fault of the program and shows its traceback.
+says what, where and what to do: it is printed without a traceback, and the exit code is 1, or 2 where a recording or
+the queries cannot be used (RecordingError, QueryError). Any other exception is a fault of the program and shows its
+traceback.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from taptrv2_core.errors import CheckpointError, MissingPackageError
+from taptrv2_core.errors import CheckpointError, MissingPackageError, QueryError, RecordingError
 
 
 class CommandError(Exception):
@@ -38,6 +39,9 @@ COMMANDS = {
     "train": Command("taptrv2_core.cli.train", "train a network, from scratch or on from an earlier run"),
     "evaluate": Command("taptrv2_core.cli.evaluate", "measure accuracy on videos with ground truth, beside baselines"),
     "demo": Command("taptrv2_core.cli.demo", "show what tracks are good for: pictures of ways, stickers, clicks"),
+    "evaluate-bag": Command(
+        "taptrv2_core.cli.evaluate_bag", "track a recording as the live node does, and judge the tracks in a report"
+    ),
     "bench": Command("taptrv2_core.cli.bench", "measure speed on this machine, beside other methods"),
 }
 
@@ -56,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         print(f"taptr {args.command}: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, (RecordingError, QueryError)) else 1
     except KeyboardInterrupt:
         print(f"taptr {args.command}: interrupted", file=sys.stderr)
         return 130

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from taptrv2_core.evaluation.runner import Progress
 
+Advance = Callable[[str], None]
+"""Counts one more; the text says what it was."""
 _EVERY_SECONDS = 5.0
 
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Progress]:
     """Counts runs of one method on one video, ``total`` of them."""
+    with counting_bar(total, "run") as advance:
+        yield lambda sample, method: advance(f"{sample}, {method}")
+
+
+@contextmanager
+def counting_bar(total: int, unit: str, title: str = "") -> Iterator[Advance]:
+    """Counts anything, ``total`` of them; 0: nobody knows how many."""
     try:
         from tqdm import tqdm
     except ImportError:
-        yield _PlainLines(total)
+        yield _PlainLines(total, unit)
         return
-    bar: Any = tqdm(total=total, unit="run", file=sys.stderr, dynamic_ncols=True, leave=False)
+    slow = 0.1 if sys.stderr.isatty() else _EVERY_SECONDS
+    bar: Any = tqdm(
+        total=total or None, desc=title, unit=unit, file=sys.stderr, dynamic_ncols=True, leave=False, mininterval=slow
+    )
 
-    def advance(sample: str, method: str) -> None:
-        bar.set_postfix_str(f"{sample}, {method}", refresh=False)
+    def advance(what: str) -> None:
+        bar.set_postfix_str(what, refresh=False)
         bar.update()
 
     try:
@@ -34,16 +46,21 @@ def progress_bar(total: int) -> Iterator[Progress]:
 
 
 class _PlainLines:
-    def __init__(self, total: int) -> None:
-        self.total = total
+    def __init__(self, total: int, unit: str) -> None:
+        self.total, self.unit = total, unit
         self.done = 0
         self.begin = self.said = time.monotonic()
 
-    def __call__(self, sample: str, method: str) -> None:
+    def __call__(self, what: str) -> None:
         self.done += 1
         now = time.monotonic()
-        if now - self.said < _EVERY_SECONDS and self.done < self.total:
+        if now - self.said < _EVERY_SECONDS and self.done != self.total:
             return
         self.said = now
         left = (now - self.begin) / self.done * max(self.total - self.done, 0)
-        print(f"{self.done}/{self.total} runs, about {left:.0f} s left ({sample}, {method})", file=sys.stderr)
+        count = (
+            f"{self.done}/{self.total} {self.unit}s, about {left:.0f} s left"
+            if self.total
+            else f"{self.done} {self.unit}s"
+        )
+        print(f"{count} ({what})" if what else count, file=sys.stderr)

@@ -97,7 +97,7 @@ def lasting_plot(judged: Judged) -> str:
     length = judged.seconds[-1] - judged.seconds[judged.query_frame]
 
     def draw(axes: Any) -> None:
-        times = np.linspace(0, max(float(judged.seconds[-1]), 1e-9), 200)
+        times = np.linspace(0, max(float(judged.seconds[-1]), 1e-9), 200, dtype=np.float64)
         for when, colour, name in _endings(judged):
             axes.step(times, _lasting(when, length, times), color=colour, where="post", label=name)
         axes.set(xlabel="seconds since the query", ylabel="share of points", ylim=(-0.02, 1.02))
@@ -113,7 +113,7 @@ def _endings(judged: Judged) -> list[tuple[Values, str, str]]:
     return endings
 
 
-def _lasting(when: Values, length: NDArray[np.floating], times: Values) -> Values:
+def _lasting(when: Values, length: Values, times: Values) -> Values:
     """Of the points that were watched for that long, the share without the event; NaN beyond the longest."""
     watched = length[None] >= times[:, None]
     without = watched & (when[None] > times[:, None])
@@ -129,7 +129,7 @@ def distances_plot(named: dict[str, Values], unit: str = "px") -> str:
             ordered = np.sort(values)
             axes.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=colour, where="post", label=name)
         axes.set(xscale="log", xlim=(0.03, 100), xlabel=unit, ylabel="share below", ylim=(0, 1.02))
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(loc="upper left", frameon=False)
 
     return _svg(draw)
 

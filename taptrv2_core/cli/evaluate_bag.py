@@ -1,0 +1,123 @@
+"""``taptr evaluate-bag``: a recording through the tracker as the live node sees it, judged, with a report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from taptrv2_core.cli import CommandError
+from taptrv2_core.evaluation.progress import counting_bar
+from taptrv2_core.replay.job import Job, Outcome, evaluate_recording
+from taptrv2_core.replay.report import sections
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``taptr evaluate-bag``."""
+    add = parser.add_argument
+    # fmt: off
+    add("input", type=Path, metavar="BAG",
+        help="a bag (ROS 1, or ROS 2 in SQLite or MCAP; file or folder), a video file, or a folder of images")
+    add("--out", type=Path, metavar="DIR", help="folder of results (default: evaluation/NAME)")
+    add("--timing-in-report", action="store_true",
+        help="show the time of each image in the report, which then differs from run to run (else only timing.json)")
+    add("--threads", type=int, default=0, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    # fmt: on
+    add_job_arguments(parser)
+
+
+def add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    """What may be said of one recording or of many."""
+    add = parser.add_argument
+    # fmt: off
+    points = parser.add_argument_group("points").add_argument
+    points("--queries", metavar="FILE", help="YAML, CSV or NPZ file of the points to track")
+    points("--ground-truth", metavar="FILE",
+        help="NPZ or CSV file of true tracks; without --queries each is queried in the first image that shows it")
+    points("--grid", type=int, default=0, metavar="N", help="N x N points in the first image")
+    points("--corners", type=int, default=64, metavar="N",
+        help="without any of these: N corners of the first image (default %(default)s)")
+    add("--topic", help="image topic, for bags with several")
+    add("--images", type=int, metavar="N", help="at most so many images")
+    add("--model", "--weights", default="small", metavar="NAME|FILE",
+        help="a shipped name or a checkpoint file (default %(default)s)")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--dtype", default="float32",
+        help="float32 (default), bfloat16, float16, or auto: what the node takes, which depends on the machine")
+    add("--takeover-interval", type=int, default=1, metavar="G", help="the node's parameter (default %(default)s)")
+    add("--stretch", type=int, default=24, metavar="N",
+        help="images tracked backward at a time for the forward-backward error (default %(default)s; 0: leave it out)")
+    # fmt: on
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate one recording, print its figures. 0: all of it; 2: partial results; 130: interrupted."""
+    check_numbers(args)
+    outcome = evaluate_recording(job_from(args, args.input, args.out), bar_of_images)
+    print(summary(outcome))
+    print(f"\n{outcome.folder / 'report.html'}")
+    return exit_code(outcome)
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Refuse numbers that mean nothing."""
+    least = {"grid": 0, "corners": 1, "images": 1, "takeover_interval": 1, "stretch": 0, "threads": 0}
+    for name, minimum in least.items():
+        value = getattr(args, name)
+        if value is not None and value < minimum:
+            raise CommandError(f"--{name.replace('_', '-')} {value}: must be at least {minimum}")
+
+
+@contextmanager
+def bar_of_images(name: str, total: int) -> Iterator[Callable[[], object]]:
+    """A progress bar for one recording."""
+    with counting_bar(total, "image", name) as advance:
+        yield lambda: advance("")
+
+
+def job_from(args: argparse.Namespace, recording: Path, out: Path | None) -> Job:
+    """The job that the options describe."""
+    name = recording.resolve().name if recording.is_dir() else recording.stem
+    return Job(
+        input=recording,
+        out=out or Path("evaluation") / name,
+        topic=args.topic,
+        queries=_file_for(args.queries, name),
+        truth=_file_for(args.ground_truth, name),
+        grid=args.grid,
+        corners=args.corners,
+        weights=args.model,
+        device=args.device,
+        dtype=args.dtype,
+        threads=args.threads,
+        takeover_interval=args.takeover_interval,
+        stretch=args.stretch,
+        images=args.images,
+        timing_in_report=args.timing_in_report,
+    )
+
+
+def _file_for(pattern: str | None, name: str) -> Path | None:
+    """A file of points for this recording: ``{}`` in the pattern stands for its name."""
+    return None if pattern is None else Path(pattern.replace("{}", name))
+
+
+def summary(outcome: Outcome) -> str:
+    """All figures as text."""
+    lines = [f"{outcome.name}: {outcome.images} images, {outcome.points} points"]
+    for title, rows in sections(outcome.figures):
+        lines += ["", title]
+        lines += [f"  {label:22}{value:>16}   {text}" for label, value, text in rows]
+    latency = ", ".join(f"{name} {value:.1f}" for name, value in outcome.latency.items())
+    return "\n".join([*lines, "", f"Time of an image, ms: {latency}"])
+
+
+def exit_code(outcome: Outcome) -> int:
+    """Says on stderr what was left out; the command's status."""
+    for note in outcome.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if outcome.problem:
+        print(f"partial results: {outcome.problem}", file=sys.stderr)
+    return 130 if outcome.interrupted else 2 if outcome.problem else 0

@@ -1,0 +1,283 @@
+"""Recordings through the tracker and judged: ``taptr evaluate-bag``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from recorded import HEIGHT, STEP, WIDTH, sliding_bag, sliding_video
+from tiny import tiny_model
+
+from taptrv2_core import Taptr, Tracker, load_model, save_checkpoint
+from taptrv2_core.cli import main
+from taptrv2_core.errors import RecordingError
+from taptrv2_core.evaluation.metrics import tapvid_metrics
+from taptrv2_core.evaluation.tracking import TrackResult
+from taptrv2_core.replay.truth import load_truth
+
+FRAMES = 20
+POINTS = ((0, 30.0, 20.0), (0, 50.5, 40.0), (3, 20.0, 30.0))
+"""Frame, x, y."""
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sliding_bag(tmp_path_factory.mktemp("bags") / "slide", FRAMES)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a tiny network that is inclined to call points visible."""
+    model = tiny_model()
+    for head in model.class_embed:
+        head.bias[1] += 1.5
+    file = tmp_path_factory.mktemp("weights") / "tiny.pt"
+    save_checkpoint(model, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def queries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("queries") / "points.csv"
+    file.write_text("frame,x,y\n" + "".join(f"{t},{x},{y}\n" for t, x, y in POINTS))
+    return file
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the same points; the second is hidden from frame 15 on."""
+    file = tmp_path_factory.mktemp("truth") / "truth.csv"
+    rows = ["frame,id,x,y,visible"]
+    for i, (start, x, y) in enumerate(POINTS):
+        for t in range(start, FRAMES):
+            seen = int(i != 1 or t < 15)
+            rows.append(f"{t},{i},{x + STEP[0] * (t - start)},{y + STEP[1] * (t - start)},{seen}")
+    file.write_text("\n".join(rows))
+    return file
+
+
+def words(bag: Path, weights: Path, out: Path, *more: object) -> list[str]:
+    return ["evaluate-bag", str(bag), "--model", str(weights), "--device", "cpu", "--out", str(out), *map(str, more)]
+
+
+def plain_tracks(model: Taptr) -> tuple[np.ndarray, np.ndarray]:
+    """What a live user gets: (T, N, 2) and (T, N), written out."""
+    tracker = Tracker(model)
+    xy = np.array([[(x, y) for _, x, y in POINTS]] * FRAMES, np.float32)
+    visible = np.zeros((FRAMES, len(POINTS)), bool)
+    for t, image in enumerate(sliding_video(FRAMES)):
+        tracks = tracker.step(image)
+        xy[t, tracks.ids], visible[t, tracks.ids] = tracks.xy, tracks.visible
+        for i, (start, x, y) in enumerate(POINTS):
+            if start == t:
+                assert tracker.add_points([(x, y)]) == [i]
+                visible[t, i] = True
+    return xy, visible
+
+
+@pytest.fixture(scope="module")
+def judged(bag: Path, weights: Path, queries: Path, truth: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of results."""
+    out = tmp_path_factory.mktemp("judged")
+    assert main(words(bag, weights, out, "--queries", queries, "--ground-truth", truth, "--stretch", 8)) == 0
+    return out
+
+
+def test_figures_are_those_of_the_trackers_own_answers(judged: Path, weights: Path) -> None:
+    report = json.loads((judged / "metrics.json").read_text())
+    assert (report["recording"], report["images"], report["points"], report["complete"]) == ("slide", 20, 3, True)
+    assert (report["dtype"], report["device"], report["weights"]) == ("float32", "cpu", "tiny.pt")
+    xy, visible = plain_tracks(load_model(weights, device="cpu"))
+    start = np.array([t for t, _, _ in POINTS])
+    time = np.arange(FRAMES)[:, None]
+    true_xy = np.array([(x, y) for _, x, y in POINTS]) + (time - start)[..., None] * np.array(STEP)
+    true_visible = (time >= start) & ~((np.arange(3) == 1) & (time >= 15))
+    expected = tapvid_metrics(
+        TrackResult(xy, visible), true_xy.astype(np.float32), true_visible, start, (HEIGHT, WIDTH)
+    )
+    found = report["figures"]["ground_truth"]
+    for name in ("average_jaccard", "delta_avg", "occlusion_accuracy", "median_error", "survival"):
+        assert found[name] == pytest.approx(getattr(expected, name), rel=1e-5), name
+    steadiness = report["figures"]["steadiness"]
+    after = time > start
+    assert steadiness["visible_share"] == pytest.approx(visible[after].mean(), rel=1e-5)
+    assert steadiness["static_points"] == 0  # the texture slides
+    assert steadiness["jitter_step"] is None
+    agreement = report["figures"]["lk_agreement"]
+    assert agreement["share_easy"] > 0.5  # LK follows a sliding texture, and an untrained network does not
+    assert agreement["median"] == pytest.approx(np.median(np.linalg.norm(xy - true_xy, axis=-1)[after]), rel=0.3)
+    assert report["figures"]["forward_backward"]["judged"] + report["figures"]["forward_backward"]["not_judged"] == 8
+    with (judged / "points.csv").open() as file:
+        points = list(csv.DictReader(file))
+    assert [(p["id"], p["query_frame"]) for p in points] == [("0", "0"), ("1", "0"), ("2", "3")]
+    share = visible[1:, 0].mean()
+    assert float(points[0]["visible_share"]) == pytest.approx(share, abs=1e-4)
+
+
+def test_two_runs_give_the_same_bytes(
+    judged: Path, bag: Path, weights: Path, queries: Path, truth: Path, tmp_path: Path
+) -> None:
+    """The second in a process of its own, with another hash seed."""
+    given = words(bag, weights, tmp_path, "--queries", queries, "--ground-truth", truth, "--stretch", 8)
+    command = [sys.executable, "-m", "taptrv2_core.cli", *given, "--threads", "1"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}
+    )
+    assert "Against ground truth" in done.stdout
+    names = {file.name for file in judged.iterdir()}
+    assert names == {file.name for file in tmp_path.iterdir()}
+    assert {"metrics.json", "points.csv", "report.html", "timing.json"} <= names
+    for name in names - {"timing.json"}:
+        assert (judged / name).read_bytes() == (tmp_path / name).read_bytes(), name
+    timing = json.loads((tmp_path / "timing.json").read_text())["milliseconds"]
+    assert 0 < timing["p50"] <= timing["p90"] <= timing["p99"] <= timing["max"]
+
+
+def test_report_is_one_file_that_needs_no_network(judged: Path, bag: Path, weights: Path, tmp_path: Path) -> None:
+    text = (judged / "report.html").read_text()
+    assert text.count("<svg") == 5
+    assert text.count("data:image/jpeg;base64,") == 4
+    for attribute in re.findall(r'(?:src|href)="([^"#]*)"', text):
+        assert attribute.startswith("data:"), attribute
+    assert "@import" not in text and "<script" not in text
+    assert "Against ground truth" in text and "average Jaccard" in text
+    assert "Time of each image" not in text
+    more = ("--images", 6, "--stretch", 0, "--grid", 2, "--timing-in-report")
+    assert main(words(bag, weights, tmp_path, *more)) == 0
+    text = (tmp_path / "report.html").read_text()
+    assert "Time of each image" in text
+    assert "Forward and backward" not in text and "Against ground truth" not in text
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert (report["images"], report["points"]) == (6, 4)
+
+
+def test_truth_alone_says_where_to_ask(bag: Path, weights: Path, truth: Path, tmp_path: Path) -> None:
+    """As an NPZ file, whose queries are the first images that show each point: the same as the CSV file's."""
+    content = load_truth(truth)
+    arrays = {"points": content.xy.swapaxes(0, 1), "occluded": ~content.visible.T, "annotated": content.annotated.T}
+    np.savez(tmp_path / "truth.npz", **arrays)
+    figures = []
+    for file in (truth, tmp_path / "truth.npz"):
+        assert main(words(bag, weights, tmp_path / file.suffix, "--ground-truth", file, "--stretch", 0)) == 0
+        figures.append(json.loads((tmp_path / file.suffix / "metrics.json").read_text())["figures"])
+    assert figures[0] == figures[1]
+    assert figures[0]["ground_truth"]["average_jaccard"] is not None
+
+
+def test_corners_of_the_first_image_if_nothing_is_said(bag: Path, weights: Path, tmp_path: Path) -> None:
+    assert main(words(bag, weights, tmp_path, "--corners", 5, "--images", 3)) == 0
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert (report["points"], report["images"]) == (5, 3)
+
+
+def test_recording_that_breaks_off_keeps_what_was_tracked(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for t, image in enumerate(sliding_video(12)):
+        cv2.imwrite(str(folder / f"{t:03d}.png"), image)
+    (folder / "009.png").write_bytes(b"broken")
+    assert main(words(folder, weights, tmp_path / "out", "--grid", 2)) == 2
+    captured = capsys.readouterr()
+    assert "partial results: " in captured.err and "009.png" in captured.err
+    assert "Traceback" not in captured.err
+    report = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (report["complete"], report["images"]) == (False, 9)
+    assert "009.png" in report["problem"]
+    assert "<h1>frames (partial)</h1>" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_images_of_another_size_end_the_tracking(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for t, image in enumerate(sliding_video(6)):
+        cv2.imwrite(str(folder / f"{t}.png"), image if t < 4 else image[:40])
+    assert main(words(folder, weights, tmp_path / "out", "--grid", 2)) == 2
+    assert "tracking ends before image 4: image is 96 x 40 pixels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--topic", "/nowhere"], "no image topic '/nowhere' in this bag; it has /camera/image_raw (20 images)"),
+        (["--queries", "{}/bad.csv"], "bad.csv, line 3: x is 'left', not a number"),
+        (["--queries", "{}/outside.csv"], "outside.csv, line 2: (500, 5) lies outside the image of 96 x 72 pixels"),
+        (["--queries", "{}/late.csv"], "frame 20, but the recording has 20 images"),
+        (["--queries", "{}/none.csv"], "none.csv: cannot be read: No such file"),
+        (["--ground-truth", "{}/none.npz"], "none.npz: no such file of ground truth"),
+        (["--ground-truth", "{}/long.npz"], "ground truth of 21 images, but"),
+        (["--ground-truth", "{}/other.npz"], "cannot be read as arrays 'points'"),
+        (["--ground-truth", "{}/bad_truth.csv"], "bad_truth.csv: line 3: invalid literal"),
+        (["--queries", "{}/two.csv", "--ground-truth", "{}/three.npz"], "has 2 points and"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    files = {
+        "bad": "frame,x,y\n0,5,5\n0,left,5\n", "outside": "x,y\n500,5\n", "late": "frame,x,y\n20,5,5\n",
+        "bad_truth": "frame,id,x,y\n0,0,5,5\none,0,5,5\n", "two": "x,y\n5,5\n6,6\n",
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    for name, shape in (("long", (1, 21)), ("three", (3, FRAMES))):
+        np.savez(tmp_path / f"{name}.npz", points=np.ones((*shape, 2)), visible=np.ones(shape, bool))
+    np.savez(tmp_path / "other.npz", tracks=np.ones(3))
+    given = [word.replace("{}", str(tmp_path)) for word in more]
+    assert main(words(bag, weights, tmp_path / "out", *given)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_truncated_bag(bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(bag, broken)
+    (file,) = broken.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert main(words(broken, weights, tmp_path / "out")) == 2
+    assert "broken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,x,y\n", "has no column frame"),
+        ("frame,id,x,y\n", "has no rows"),
+        ("frame,id,x,y,visible\n0,0,1,1,maybe\n", "line 2: visible is 'maybe'"),
+        ("frame,id,x,y\n0,0,,1\n", "line 2: the point is visible but"),
+        ("frame,id,x,y\n-1,0,1,1\n", "line 2: frame is -1"),
+        ("frame,id,x,y\n0,0,1,1\n0,0,1,1\n", "point 0 has two rows for frame 0"),
+        ("frame,id,x,y,visible\n0,4,,,0\n", "point 4 is visible in no frame"),
+    ],
+)
+def test_truth_files_with_faults(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "truth.csv"
+    file.write_text(text)
+    with pytest.raises(RecordingError, match=re.escape(message)):
+        load_truth(file)
+
+
+def test_truth_with_gaps_is_scored_where_it_was_annotated(tmp_path: Path) -> None:
+    file = tmp_path / "truth.csv"
+    file.write_text("frame,id,x,y,visible\n2,7,5,6,1\n4,7,,,0\n1,3,1,2,1\n")
+    truth = load_truth(file)
+    assert truth.ids.tolist() == [3, 7]
+    assert truth.query_frame.tolist() == [1, 2]
+    assert truth.query_xy.tolist() == [[1, 2], [5, 6]]
+    assert truth.annotated.T.tolist() == [[False, True, False, False, False], [False, False, True, False, True]]
+    longer = truth.first(7)
+    assert longer.frames == 7 and not longer.annotated[5:].any()
+    assert truth.first(3).frames == 3
