@@ -11,12 +11,12 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 
 from taptrv2_core import EncodedImage
+from taptrv2_core.stamps import StampWatch
 from taptrv2_ros.messages import nanoseconds
 from taptrv2_ros.part import CameraContext
 from taptrv2_ros.parts import PARTS
 from taptrv2_ros.qos import image_qos
 from taptrv2_ros.session import Frame, Received
-from taptrv2_ros.stamps import StampWatch
 from taptrv2_ros.steady_clock import steady_clock
 
 _LOOK = 0.2  # seconds between looks at whether anybody subscribes

@@ -15,10 +15,10 @@ from std_msgs.msg import Header
 from taptrv2_core import EncodedImage, ImageError, PointError, Queries, Taptr, Tracker, Tracks
 from taptrv2_core.allocator import is_out_of_memory, release_freed_memory
 from taptrv2_core.images import checked_image
+from taptrv2_core.stamps import Continuity
 from taptrv2_ros.conversions import ConversionError, RgbImage, to_rgb
 from taptrv2_ros.messages import nanoseconds
 from taptrv2_ros.monitor import Counters
-from taptrv2_ros.stamps import Continuity
 
 MOST_PROBLEMS = 50  # distinct ones that are logged
 

@@ -16,8 +16,8 @@ from ros_harness import SIZE, wait_until
 from tiny import tiny_model
 
 from taptrv2_core import PointError, Taptr, encode_images
+from taptrv2_core.stamps import Continuity, StampWatch
 from taptrv2_ros.session import Received, TrackedFrame, TrackingSession
-from taptrv2_ros.stamps import Continuity, StampWatch
 from taptrv2_ros.worker import Worker, WorkerStopped
 
 FIRST = Continuity(0, "")

@@ -209,6 +209,11 @@ def _notes(replay: Replay) -> list[str]:
         notes.append(
             f"{len(replay.refused)} images could not be used and were left out, the first: {replay.refused[0]}"
         )
+    if replay.cuts:
+        notes.append(
+            f"the live node, as it is configured by default, would forget all points and start anew {len(replay.cuts)} "
+            f"times (max_gap), which was not done here. The first: {replay.cuts[0]}"
+        )
     if replay.not_asked:
         notes.append(
             f"{len(replay.not_asked)} queries were not asked, as their images did not come or could not be used, the "

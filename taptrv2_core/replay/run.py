@@ -20,8 +20,10 @@ from taptrv2_core.recordings import NANOSECONDS, Frame
 from taptrv2_core.replay.measures import Judged
 from taptrv2_core.replay.snapshots import Snapshots
 from taptrv2_core.replay.truth import Truth
+from taptrv2_core.stamps import StampWatch
 from taptrv2_core.tracker import NEW_VISIBILITY, Tracker, Tracks
 
+MAX_GAP = 1.0  # seconds; the node's default
 Progress = Callable[[], object]
 """Called after each image."""
 
@@ -45,6 +47,8 @@ class Replay:
     """Queries whose image never came, or could not be used."""
     refused: list[str] = field(default_factory=list)
     """Of each image that could not be used, why."""
+    cuts: list[str] = field(default_factory=list)
+    """Where the live node would have forgotten all points, and why."""
     problem: str = ""
     """Why the recording was not tracked to its end; empty if it was."""
     interrupted: bool = False
@@ -76,6 +80,7 @@ class Replayer:
         self._queries = queries
         self._tracker = Tracker(model, max(len(queries), 1), takeover_interval)
         self._schedule = Schedule(queries)
+        self._watch = StampWatch(MAX_GAP)
         self._easy = EasyPoints()
         self._palindrome = Palindrome(model, stretch, takeover_interval) if stretch else None
         self.replay = Replay()
@@ -102,6 +107,13 @@ class Replayer:
         """One image; False if tracking cannot go on."""
         replay = self.replay
         due = self._schedule.due(number, frame.stamp)
+        place = self._watch.receive(frame.stamp)
+        if place is None:
+            replay.refused.append(f"image {number}: it has the stamp of the one before")
+            replay.not_asked += due
+            return True
+        if place.epoch > len(replay.cuts):
+            replay.cuts.append(f"image {number}: {place.reason}")
         try:
             image = frame.rgb()
             if not replay.tracks:

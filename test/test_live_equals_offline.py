@@ -1,0 +1,106 @@
+"""The live node, fed a bag slowly enough to drop nothing, publishes what is computed offline: to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from recorded import sliding_bag
+from ros_harness import Robot, wait_until
+from tiny import tiny_model
+
+from taptrv2_core import Tracks, load_model, save_checkpoint
+from taptrv2_core.query_files import read_queries
+from taptrv2_core.recordings import open_recording
+from taptrv2_core.replay.run import Replayer
+from taptrv2_ros.conversions import frame_message
+from taptrv2_ros.demo.node_process import NodeProcess
+from taptrv2_ros.msg import PointTracks
+
+FRAMES = 21
+QUERIES = "frame,x,y\n0,30,20\n0,50.5,40\n3,20,30.25\n8,70,50\n"
+
+
+class Given(NamedTuple):
+    bag: Path
+    weights: Path
+    queries: Path
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
+    folder = tmp_path_factory.mktemp("live")
+    save_checkpoint(tiny_model(), folder / "tiny.pt")
+    (folder / "points.csv").write_text(QUERIES)
+    return Given(sliding_bag(folder / "slide", FRAMES), folder / "tiny.pt", folder / "points.csv")
+
+
+@pytest.fixture(scope="module")
+def live(given: Given) -> Iterator[list[PointTracks]]:
+    """The node's tracks of every image of the bag, each published when the tracks of the one before had come."""
+    parameters = {
+        "image_topic": "/camera/image_raw", "image_reliability": "reliable", "weights": str(given.weights),
+        "device": "cpu", "dtype": "float32", "threads": 1,
+    }  # fmt: skip
+    robot = Robot()
+    try:
+        with NodeProcess(parameters, given.weights.with_name("node.log"), lambda _: None) as node:
+            yield _play(given, robot, node)
+    finally:
+        robot.close()
+
+
+def _play(given: Given, robot: Robot, node: NodeProcess) -> list[PointTracks]:
+    from sensor_msgs.msg import Image
+
+    publisher = robot.node.create_publisher(Image, "/camera/image_raw", 10)
+    robot.wait_for_node(node)
+    wait_until(lambda: publisher.get_subscription_count() > 0, "the node's subscription")
+    queries = read_queries(given.queries)
+    found: list[PointTracks] = []
+    with open_recording(given.bag) as recording:
+        for number, frame in enumerate(recording.frames):
+            message = frame_message(frame)
+            publisher.publish(message)
+
+            def arrived(stamp: object = message.header.stamp) -> bool:
+                return any(t.header.stamp == stamp for t in robot.tracks)
+
+            wait_until(arrived, f"tracks of image {number}")
+            found.append(robot.tracks[-1])
+            new = [(q.x, q.y) for q in queries if q.frame == number]
+            if new:
+                assert robot.add(new).success
+    return found
+
+
+@pytest.fixture(scope="module")
+def offline(given: Given) -> list[Tracks]:
+    model = load_model(given.weights, device="cpu")
+    with open_recording(given.bag) as recording:
+        replay = Replayer(model, read_queries(given.queries), stretch=0).run(recording.frames, lambda: None)
+    assert not replay.problem and not replay.refused and not replay.cuts
+    return replay.tracks
+
+
+def test_the_same_tracks_to_the_bit(live: list[PointTracks], offline: list[Tracks]) -> None:
+    assert len(live) == len(offline) == FRAMES
+    given_at = np.array([0, 0, 3, 8])
+    for number, (message, tracks) in enumerate(zip(live, offline, strict=True)):
+        stamp = message.header.stamp
+        assert stamp.sec * 1_000_000_000 + stamp.nanosec == tracks.stamp
+        # The offline answer has the points that were added in this image too, which live are added after it.
+        older = given_at[: len(tracks.ids)] < number
+        assert list(message.ids) == tracks.ids[older].tolist() == np.flatnonzero(given_at < number).tolist()
+        for name in ("x", "y", "visibility"):
+            np.testing.assert_array_equal(np.array(getattr(message, name)), getattr(tracks, name)[older], name)
+        assert [bool(v) for v in message.visible] == tracks.visible[older].tolist()
+
+
+def test_the_points_moved(live: list[PointTracks]) -> None:
+    """Otherwise equality would say nothing."""
+    x = np.array([t.x for t in live[9:]])
+    assert (np.ptp(x, axis=0) > 0.5).all()
