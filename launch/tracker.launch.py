@@ -24,7 +24,10 @@ PARAMETERS = {
     "image_transport": "raw or compressed",
     "weights": "shipped name or checkpoint file",
     "device": "auto, cpu, cuda, cuda:1, ...",
+    "target_points": "points the node keeps on corners by itself",
+    "depth_topic": "topic of registered depth images, for points in space",
 }
+TYPES = {"autostart": bool, "target_points": int}  # of the others: str
 
 
 def start_node(context: LaunchContext) -> list[LifecycleNode]:
@@ -32,8 +35,7 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
     given: dict[str, Any] = {}
     for name in PARAMETERS:
         if LaunchConfiguration(name).perform(context):
-            kind = bool if name == "autostart" else str
-            given[name] = ParameterValue(LaunchConfiguration(name), value_type=kind)
+            given[name] = ParameterValue(LaunchConfiguration(name), value_type=TYPES.get(name, str))
     return [
         LifecycleNode(
             package="taptrv2_ros",

@@ -105,9 +105,13 @@ class Seeder:
         return SeedingChange(added, tuple(retired))
 
     def make_room(self, tracker: Tracker, count: int) -> tuple[int, ...]:
-        """Give up own points, the youngest first, so that others can add ``count``; returns those given up."""
-        excess = min(tracker.num_points + count - tracker.max_points, len(self._last_seen))
-        given_up = tuple(self._last_seen)[len(self._last_seen) - excess :] if excess > 0 else ()
+        """Give up own points, the youngest first, so that others can add ``count``; returns those given up.
+
+        None where all of them would not make room enough.
+        """
+        excess = tracker.num_points + count - tracker.max_points
+        enough = 0 < excess <= len(self._last_seen)
+        given_up = tuple(self._last_seen)[len(self._last_seen) - excess :] if enough else ()
         tracker.remove_points(given_up)
         for point in given_up:
             del self._last_seen[point]

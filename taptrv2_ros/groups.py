@@ -39,6 +39,10 @@ class Groups:
         for point in ids:
             self._group_of.pop(point, None)
 
+    def clear(self) -> None:
+        """No point is tracked any more."""
+        self._group_of.clear()
+
     def members(self, name: str) -> list[int]:
         """Ids of a group's points. Raises PointError naming the groups there are, if there is no such group."""
         found = [point for point, group in self._group_of.items() if group == name]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from std_msgs.msg import Header
 
 from taptrv2_core import Queries, Tracks
+from taptrv2_ros.groups import Groups
 from taptrv2_ros.msg import PointTracks
 from taptrv2_ros.srv import ListPoints
 
@@ -22,27 +23,44 @@ def nanoseconds(time: Time) -> int:
     return int(time.sec) * NANOSECONDS + int(time.nanosec)
 
 
+def time_message(stamp: int) -> Time:
+    """Nanoseconds as a stamp."""
+    return Time(sec=stamp // NANOSECONDS, nanosec=stamp % NANOSECONDS)
+
+
 def tracks_message(
-    tracks: Tracks, header: Header, image_size: tuple[int, int], reset_count: int, dropped_images: int
+    tracks: Tracks, header: Header, image_size: tuple[int, int], velocity: NDArray[np.float32], groups: Groups
 ) -> PointTracks:
-    """Points in one image as ``PointTracks``; ``image_size`` is (height, width), ``header`` the image's own."""
+    """Points in one image as ``PointTracks``, without its counters.
+
+    Args:
+        tracks: the points.
+        header: the image's own.
+        image_size: (height, width).
+        velocity: (N, 2) pixels a second.
+        groups: of all points.
+    """
     message = PointTracks()
     message.header = header
     message.image_height, message.image_width = image_size
     message.frame_index = tracks.frame_index
-    message.reset_count = reset_count
-    message.dropped_images = dropped_images
     message.is_final = tracks.final
-    _fill(message, tracks)
+    message.vx, message.vy = (_array("f", np.float32, column) for column in velocity.T)
+    _fill(message, tracks, groups)
     return message
 
 
-def fill_list(response: ListPoints.Response, queries: Queries, stamp: Time) -> ListPoints.Response:
+def fill_list(response: ListPoints.Response, queries: Queries, stamp: Time, groups: Groups) -> ListPoints.Response:
     """What is tracked, into the answer of ``~/list_points``."""
     response.image_stamp = stamp
     response.query_frame_index = _array("Q", np.uint64, queries.frame_index)
-    _fill(response, queries)
+    _fill(response, queries, groups)
     return response
+
+
+def float_array(values: NDArray[Any]) -> array[float]:
+    """Coordinates as a message takes them."""
+    return _array("f", np.float32, values)
 
 
 def id_array(ids: list[int]) -> array[int]:
@@ -50,7 +68,9 @@ def id_array(ids: list[int]) -> array[int]:
     return array("Q", ids)
 
 
-def _fill(message: PointTracks | ListPoints.Response, points: Tracks | Queries) -> None:
+def _fill(message: PointTracks | ListPoints.Response, points: Tracks | Queries, groups: Groups) -> None:
+    group, message.group_names = groups.table(points.ids.tolist())
+    message.group = _array("I", np.uint32, group)
     message.ids = _array("Q", np.uint64, points.ids)
     message.x = _array("f", np.float32, points.x)
     message.y = _array("f", np.float32, points.y)

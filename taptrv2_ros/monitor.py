@@ -19,6 +19,8 @@ class Counters:
     """Images that could not be converted or tracked."""
     resets: int = 0
     requests_refused: int = 0
+    without_depth: int = 0
+    """Tracked images that gave no points in space, where a depth topic is set."""
 
     def __str__(self) -> str:
         return (

@@ -118,6 +118,60 @@ class Parameters:
         "larger follows slower changes and drifts less.",
         limits=(1, 10_000),
     )
+    target_points: int = _parameter(
+        0,
+        "Points the node keeps on corners by itself, beside those clients add, for visual odometry; 0: none.",
+        limits=(0, 100_000),
+        change=Change.ALWAYS,
+    )
+    min_distance: float = _parameter(
+        0.0,
+        "Pixels between a point the node adds and any other; 0: half the distance that spreads target_points evenly.",
+        limits=(0.0, 10_000.0),
+        change=Change.ALWAYS,
+    )
+    corner_quality: float = _parameter(
+        0.01,
+        "Least strength of corners for points the node adds, as a share of the strongest corner's.",
+        limits=(0.0001, 0.9),
+        change=Change.ALWAYS,
+    )
+    retire_time: float = _parameter(
+        1.0,
+        "Seconds after which a point the node added is given up if it stays hidden or outside the image.",
+        limits=(0.0, 3600.0),
+        change=Change.ALWAYS,
+    )
+    depth_topic: str = _parameter(
+        "",
+        "Topic of depth images registered to the camera's images, for points in space; empty: none. A topic that ends "
+        "with /compressedDepth is received as such.",
+        change=Change.INACTIVE,
+        per_camera="",
+    )
+    camera_info_topic: str = _parameter(
+        "",
+        "Topic of the camera's calibration, for points in space; empty: camera_info beside the image topic.",
+        change=Change.INACTIVE,
+        per_camera="",
+    )
+    depth_tolerance: float = _parameter(
+        0.02,
+        "Seconds by which the stamps of an image and its depth may differ.",
+        limits=(0.0, 10.0),
+        change=Change.INACTIVE,
+    )
+    image_rectified: bool = _parameter(
+        False,
+        "The images are rectified (image_proc's image_rect): P of camera_info describes them, without distortion.",
+        change=Change.ALWAYS,
+    )
+
+    @property
+    def info_topic(self) -> str:
+        """Name of the calibration's topic, before namespace and remapping."""
+        folder = self.image_topic.removesuffix("/compressed").rpartition("/")
+        return self.camera_info_topic or f"{folder[0]}{folder[1]}camera_info"
 
     @property
     def wire_topic(self) -> str:

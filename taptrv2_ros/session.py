@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from taptrv2_core import EncodedImage, ImageError, PointError, Queries, Taptr, Tracker, Tracks
+from taptrv2_core import EncodedImage, ImageError, Taptr, Tracker, Tracks
 from taptrv2_core.allocator import is_out_of_memory, release_freed_memory
 from taptrv2_core.images import checked_image
 from taptrv2_core.stamps import Continuity
 from taptrv2_ros.conversions import ConversionError, RgbImage, to_rgb
 from taptrv2_ros.messages import nanoseconds
 from taptrv2_ros.monitor import Counters
+from taptrv2_ros.points import Points
 
 MOST_PROBLEMS = 50  # distinct ones that are logged
 
@@ -78,11 +77,13 @@ class TrackingSession:
     Attributes:
         on_reset: called with the reason whenever all images and points were forgotten.
         on_limit: called when memory ran out and `max_points` was lowered.
+        points: answers requests about points.
     """
 
     def __init__(self, model: Taptr, max_points: int, takeover_interval: int, topic: str, logger: Logger) -> None:
         self._tracker = Tracker(model, max_points, takeover_interval)
         self.topic = topic
+        self.points = Points(self._tracker, lambda: self.topic)
         self._logger = logger
         self.on_reset: Callable[[str], None] = lambda _: None
         self.on_limit: Callable[[], None] = lambda: None
@@ -92,6 +93,11 @@ class TrackingSession:
         self.counters = Counters()
         self.reset_reason = ""
         self.last_problem = ""
+
+    @property
+    def tracker(self) -> Tracker:
+        """For parts that add and remove points themselves."""
+        return self._tracker
 
     @property
     def num_points(self) -> int:
@@ -160,40 +166,6 @@ class TrackingSession:
         else:  # it failed in the first image, perhaps again: nothing is lost, so nothing more to tell
             self._tracker.reset()
 
-    def add(self, x: Sequence[float], y: Sequence[float], stamp: Time) -> list[int]:
-        """Add points (pixels) at the image of that stamp, 0 meaning the newest; returns their ids.
-
-        Raises PointError with a message for the client; then none is added.
-        """
-        if len(x) != len(y):
-            raise PointError(f"{len(x)} values of x but {len(y)} of y; each point needs both")
-        if not self._headers:
-            raise PointError(
-                f"no image has been tracked yet on '{self.topic}', so there is nothing to pick points in: check that "
-                f"it is published (ros2 topic hz {self.topic}) and that image_topic and image_transport are right"
-            )
-        picked = nanoseconds(stamp)
-        try:
-            return self._tracker.add_points(np.stack((x, y), axis=-1), picked if picked else None)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            release_freed_memory()
-            raise PointError(f"the device has no memory for {len(x)} more points: {error}") from error
-
-    def remove(self, ids: Sequence[int]) -> None:
-        """Remove points. Raises PointError naming the ids that are unknown; then none is removed."""
-        self._tracker.remove_points(ids)
-
-    def clear(self) -> int:
-        """Remove all points; returns how many there were."""
-        return self._tracker.clear()
-
-    def list(self) -> tuple[Queries, Time]:
-        """What is tracked, and the stamp of the newest image (0 before the first)."""
-        newest = self._headers.get(self._tracker.frame_index)
-        return self._tracker.queries(), newest.stamp if newest else Time()
-
     def _step(self, encoded: EncodedImage, stamp: int) -> Tracks:
         self._tracker.take(encoded, stamp)
         while True:
@@ -208,7 +180,7 @@ class TrackingSession:
         """Give up the newest half of the points, and take no more than are left from now on."""
         ids = self._tracker.queries().ids.tolist()
         kept = len(ids) // 2
-        self._tracker.remove_points(ids[kept:])
+        self.points.forget(ids[kept:])
         self._tracker.max_points = max(1, kept)
         release_freed_memory()
         self._logger.error(
@@ -220,6 +192,7 @@ class TrackingSession:
     def _reset(self, reason: str) -> None:
         points = self._tracker.num_points
         self._tracker.reset()
+        self.points.groups.clear()
         self._headers.clear()
         self.counters.resets += 1
         self.reset_reason = reason

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from taptrv2_ros.messages import tracks_message
+from taptrv2_core.velocity import Velocities
+from taptrv2_ros.messages import NANOSECONDS, nanoseconds, tracks_message
 from taptrv2_ros.msg import PointTracks
 from taptrv2_ros.part import CameraContext, CameraPart
 from taptrv2_ros.qos import result_qos
@@ -17,6 +18,7 @@ class TracksTopics(CameraPart):
         node, qos = context.node, result_qos(context.parameters)
         self._tracks = node.create_publisher(PointTracks, context.topic("tracks"), qos)
         self._refined = node.create_publisher(PointTracks, context.topic("refined_tracks"), qos)
+        self._velocities = {self._tracks: Velocities(), self._refined: Velocities()}
 
     def close(self) -> None:
         for publisher in (self._tracks, self._refined):
@@ -26,9 +28,10 @@ class TracksTopics(CameraPart):
         return any(publisher.get_subscription_count() for publisher in (self._tracks, self._refined))
 
     def on_frame(self, tracked: TrackedFrame) -> None:
-        dropped = self.context.session.counters.dropped
+        session = self.context.session
         for publisher, results in ((self._tracks, (tracked.result,)), (self._refined, tracked.older)):
-            for result in results:
-                publisher.publish(
-                    tracks_message(result.tracks, result.header, tracked.image_size, tracked.reset_count, dropped)
-                )
+            for tracks, header in ((result.tracks, result.header) for result in results):
+                velocity = self._velocities[publisher].update(tracks, nanoseconds(header.stamp) / NANOSECONDS)
+                message = tracks_message(tracks, header, tracked.image_size, velocity, session.points.groups)
+                message.reset_count, message.dropped_images = tracked.reset_count, session.counters.dropped
+                publisher.publish(message)

@@ -20,7 +20,7 @@ from rclpy.executors import SingleThreadedExecutor
 
 from taptrv2_ros.demo.node_process import NodeProcess
 from taptrv2_ros.msg import PointTracks
-from taptrv2_ros.srv import AddPoints, ClearPoints, ListPoints, RemovePoints
+from taptrv2_ros.srv import AddPoints, AddRegion, ClearPoints, ListPoints, RemovePoints
 
 WAIT = 60.0
 SIZE = (48, 64)
@@ -83,6 +83,7 @@ class Robot:
         self.node.create_subscription(PointTracks, "/taptr/refined_tracks", self.refined.append, 100)
         kinds = (AddPoints, "add_points"), (RemovePoints, "remove_points"), (ClearPoints, "clear_points")
         self._clients = {kind: self.node.create_client(kind, f"/taptr/{name}") for kind, name in kinds}
+        self._clients[AddRegion] = self.node.create_client(AddRegion, "/taptr/add_region")
         self._clients[ListPoints] = self.node.create_client(ListPoints, "/taptr/list_points")
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
@@ -107,12 +108,17 @@ class Robot:
         wait_until(lambda: any(t.header.frame_id == frame_id for t in self.tracks), f"tracks of {frame_id}")
         return next(t for t in self.tracks if t.header.frame_id == frame_id)
 
-    def add(self, xy: list[tuple[float, float]], stamp: tuple[int, int] = (0, 0)) -> AddPoints.Response:
+    def add(
+        self, xy: list[tuple[float, float]], stamp: tuple[int, int] = (0, 0), group: str = ""
+    ) -> AddPoints.Response:
         x, y = array("f", [p[0] for p in xy]), array("f", [p[1] for p in xy])
-        return self.call(AddPoints, x=x, y=y, image_stamp=Time(sec=stamp[0], nanosec=stamp[1]))
+        return self.call(AddPoints, x=x, y=y, image_stamp=Time(sec=stamp[0], nanosec=stamp[1]), group=group)
 
-    def remove(self, ids: list[int]) -> RemovePoints.Response:
-        return self.call(RemovePoints, ids=array("Q", ids))
+    def add_region(self, xy: list[tuple[float, float]], **fields: Any) -> AddRegion.Response:
+        return self.call(AddRegion, x=array("f", [p[0] for p in xy]), y=array("f", [p[1] for p in xy]), **fields)
+
+    def remove(self, ids: list[int], group: str = "") -> RemovePoints.Response:
+        return self.call(RemovePoints, ids=array("Q", ids), group=group)
 
     def clear(self) -> ClearPoints.Response:
         return self.call(ClearPoints)

@@ -33,7 +33,7 @@ WHEN = {
 def shown(item: Field[Any]) -> str:
     """A default as YAML has it."""
     default = default_of(item)
-    return default if isinstance(default, str) else json.dumps(default)
+    return default if isinstance(default, str) and default else json.dumps(default)
 
 
 @pytest.fixture
@@ -183,6 +183,7 @@ def test_the_launch_file_starts_the_node(project_root: Path) -> None:
     description = module.generate_launch_description()
     arguments = {e.name for e in description.entities if isinstance(e, DeclareLaunchArgument)}
     expected = {"autostart", "image_topic", "image_transport", "weights", "device", "config", "namespace", "log_level"}
+    expected |= {"target_points", "depth_topic"}
     assert arguments == expected
     context = LaunchContext()
     for entity in description.entities:

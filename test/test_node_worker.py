@@ -163,7 +163,7 @@ def test_an_unforeseen_error_starts_anew_and_is_told_once() -> None:
     log, model = Log(), tiny_model()
     session = TrackingSession(model, 8, 1, "/test/image_raw", log)
     track(session, 0)
-    session.add([10.0], [10.0], Time())
+    session.points.add([10.0], [10.0], Time())
 
     def fail(*_: object) -> None:
         raise RuntimeError("the device is on fire")
@@ -210,9 +210,9 @@ def test_out_of_memory_drops_to_fewer_points_and_goes_on() -> None:
     limits: list[int] = []
     session.on_limit = lambda: limits.append(session.max_points)
     track(session, 0)
-    oldest = session.add([10.0, 11.0, 12.0], [10.0, 10.0, 10.0], Time())
+    oldest = session.points.add([10.0, 11.0, 12.0], [10.0, 10.0, 10.0], Time())
     for _ in range(3):
-        session.add([20.0] * 7, [20.0] * 7, Time())
+        session.points.add([20.0] * 7, [20.0] * 7, Time())
     assert session.num_points == 24
     tracked = track(session, 1)
     assert tracked is not None  # the image that ran out of memory has its answer
@@ -223,11 +223,11 @@ def test_out_of_memory_drops_to_fewer_points_and_goes_on() -> None:
     assert (session.counters.refused, session.counters.resets) == (0, 0)
 
     with pytest.raises(PointError, match="at most 6"):
-        session.add([1.0], [1.0], Time())
+        session.points.add([1.0], [1.0], Time())
     session.max_points = 100
     with pytest.raises(PointError, match="the device has no memory for 9 more points"):
-        session.add([1.0] * 9, [1.0] * 9, Time())
-    assert session.add([1.0], [1.0], Time())
+        session.points.add([1.0] * 9, [1.0] * 9, Time())
+    assert session.points.add([1.0], [1.0], Time())
     for index in range(2, 12):
         tracked = track(session, index)
         assert tracked is not None
@@ -240,7 +240,7 @@ def test_a_cut_starts_anew_and_the_image_before_it_is_not_lost() -> None:
     reasons: list[str] = []
     session.on_reset = reasons.append
     track(session, 0)
-    session.add([10.0], [10.0], Time())
+    session.points.add([10.0], [10.0], Time())
     for index, epoch, points in ((1, 0, 1), (2, 1, 0), (3, 1, 0)):
         tracked = track(session, index, Continuity(epoch, "stamps went back by 3 s"))
         assert tracked is not None

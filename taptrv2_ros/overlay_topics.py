@@ -1,0 +1,73 @@
+"""Publishes ``~/overlay``: the camera's images with the points drawn in, for people to look at."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import cv2
+from sensor_msgs.msg import CompressedImage, Image
+
+from taptrv2_core.drawing import DrawStyle, PointDrawer
+from taptrv2_core.encodings import RgbImage
+from taptrv2_ros.part import CameraContext, CameraPart
+from taptrv2_ros.session import TrackedFrame
+from taptrv2_ros.worker import Worker
+
+_QUALITY = 80  # of the JPEG
+_QUEUE = 2
+_STOP = 5.0  # seconds
+
+
+class OverlayTopics(CameraPart):
+    """Raw and as JPEG, each only while somebody subscribes, in a thread of its own, so that tracking never waits.
+
+    When images come faster than they can be drawn, the newest wins. Pictures have the camera's size, so that a click in
+    one is a click in the camera's image.
+    """
+
+    def __init__(self, context: CameraContext) -> None:
+        super().__init__(context)
+        topic = context.topic("overlay")
+        self._raw = context.node.create_publisher(Image, topic, _QUEUE)
+        self._compressed = context.node.create_publisher(CompressedImage, f"{topic}/compressed", _QUEUE)
+        self._drawer = PointDrawer(DrawStyle(labels=True))
+        self._resets = 0
+        self._worker: Worker[str, TrackedFrame] = Worker(self._draw, "taptr overlay")
+        self._worker.start()
+
+    def close(self) -> None:
+        self._worker.stop(_STOP)
+        for publisher in (self._raw, self._compressed):
+            self.context.node.destroy_publisher(publisher)
+
+    def wanted(self) -> bool:
+        return bool(self._raw.get_subscription_count() or self._compressed.get_subscription_count())
+
+    def on_frame(self, tracked: TrackedFrame) -> None:
+        if self.wanted():
+            self._worker.offer("image", tracked)
+
+    def _draw(self, newest: dict[str, TrackedFrame]) -> None:
+        for tracked in newest.values():
+            if tracked.reset_count != self._resets:
+                self._drawer.reset()
+                self._resets = tracked.reset_count
+            tracks, header = tracked.result.tracks, tracked.result.header
+            picture = self._drawer.draw(tracked.frame.rgb, tracks.ids, tracks.xy, tracks.visible)
+            if self._raw.get_subscription_count():
+                size = {"height": picture.shape[0], "width": picture.shape[1], "step": 3 * picture.shape[1]}
+                self._raw.publish(Image(header=header, encoding="rgb8", data=_bytes(picture), **size))
+            if self._compressed.get_subscription_count():
+                message = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=_jpeg(picture))
+                self._compressed.publish(message)
+
+
+def _jpeg(picture: RgbImage) -> array[int]:
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    return _bytes(cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))[1])
+
+
+def _bytes(data: Any) -> array[int]:
+    """Numbers as a message takes them; one by one they take milliseconds."""
+    return array("B", data.tobytes())
