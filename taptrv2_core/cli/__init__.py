@@ -36,6 +36,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "track": Command("taptrv2_core.cli.track", "track points through a recording: tables, video, bag"),
     "train": Command("taptrv2_core.cli.train", "train a network, from scratch or on from an earlier run"),
     "evaluate": Command("taptrv2_core.cli.evaluate", "measure accuracy on videos with ground truth, beside baselines"),
     "demo": Command("taptrv2_core.cli.demo", "show what tracks are good for: pictures of ways, stickers, clicks"),

@@ -76,7 +76,10 @@ def open_bag(path: Path, files: list[Path], topic: str | None) -> Recording:
         name = path.resolve().name if path.is_dir() else _stem(path)
         held = stack.pop_all()
         frames = _read(path, chosen, decode, held)
-        return Recording(name, description, chosen.name, chosen.kind == _COMPRESSED, chosen.count, frames, held)
+        return Recording(
+            name, description, chosen.name, is_bag=True, compressed=chosen.kind == _COMPRESSED, count=chosen.count,
+            frames=frames, files=held,
+        )  # fmt: skip
 
 
 def _open_readers(files: list[Path], ros2: bool, stack: ExitStack) -> list[Any]:

@@ -28,7 +28,10 @@ def open_folder(path: Path) -> Recording:
     if not files:
         raise RecordingError(f"{path}: a folder with neither a bag (metadata.yaml, .mcap, .db3, .bag) nor images in it")
     description = f"{len(files)} image files, played at {FOLDER_RATE:g} a second"
-    return Recording(path.resolve().name, description, TOPIC, False, len(files), _read_folder(files))
+    frames = _read_folder(files)
+    return Recording(
+        path.resolve().name, description, TOPIC, is_bag=False, compressed=False, count=len(files), frames=frames
+    )
 
 
 def open_video(path: Path) -> Recording:
@@ -45,7 +48,9 @@ def open_video(path: Path) -> Recording:
     files = ExitStack()
     files.callback(capture.release)
     frames = _read_video(path, capture, rate, count, files)
-    return Recording(path.stem, description, TOPIC, False, count, frames, files)
+    return Recording(
+        path.stem, description, TOPIC, is_bag=False, compressed=False, count=count, frames=frames, files=files
+    )
 
 
 def _natural(file: Path) -> list[Any]:

@@ -37,6 +37,7 @@ class Recording:
     """One line: kind, topic, size."""
     topic: str
     """Image topic; of what is no bag, ``/camera/image_raw``."""
+    is_bag: bool
     compressed: bool
     """Whether the images are ``CompressedImage``."""
     count: int

@@ -1,0 +1,137 @@
+"""``taptr track``: points through a recording, into files."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from taptrv2_core.checkpoint import load_model
+from taptrv2_core.cli import CommandError
+from taptrv2_core.evaluation.progress import counting_bar
+from taptrv2_core.model import Taptr
+from taptrv2_core.tracking_run.run import INTERRUPTED, Outcome, Run, TrackOptions
+
+_SEED = 64
+_SHOWN = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``taptr track``."""
+    add = parser.add_argument
+    # fmt: off
+    add("input", type=Path, metavar="INPUT",
+        help="a bag (ROS 1, or ROS 2 in SQLite or MCAP; file or folder), a video file, or a folder of images")
+    add("--out", type=Path, metavar="DIR", help="folder of results (default: taptr_output/NAME)")
+    add("--topic", help="image topic, for bags with several")
+    add("--images", type=int, metavar="N", help="at most so many images")
+    points = parser.add_argument_group("points", "any of these together").add_argument
+    points("--queries", type=Path, metavar="FILE",
+        help="YAML, CSV or NPZ file of points: x, y in pixels, frame (from 0) or stamp, and if wanted name and group")
+    points("--grid", type=int, default=0, metavar="N", help="N x N points in the first image")
+    points("--seed", type=int, metavar="N",
+        help=f"keep N points alive at corners of the image, new ones for lost ones (without any of these: {_SEED})")
+    outputs = parser.add_argument_group("outputs", "beside tracks.npz and run.json").add_argument
+    outputs("--table", choices=["csv", "parquet"], default="csv", help="kind of the table (default %(default)s)")
+    outputs("--overlay", action=argparse.BooleanOptionalAction, default=True, help="overlay.mp4, the points drawn")
+    outputs("--rerun", action="store_true", help="tracks.rrd for the Rerun viewer")
+    outputs("--bag", action="store_true", help="tracks_bag, the images and their PointTracks, for RViz or Foxglove")
+    add("--streaming", action="store_true",
+        help="what the live node says of each image at once, instead of the refined tracks, which take half the time")
+    add("--takeover-interval", type=int, default=1, metavar="G",
+        help="committing windows between renewals of a point's appearance (default %(default)s)")
+    add("--model", "--weights", default="small", metavar="NAME|FILE",
+        help="a shipped name or a checkpoint file (default %(default)s)")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--dtype", default="auto", help="float32, bfloat16, float16 (default: the fastest that fits)")
+    add("--threads", type=int, default=0, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    # fmt: on
+
+
+def run(args: argparse.Namespace) -> int:
+    """Track. 0: all of it; 2: partial results; 130: interrupted, with partial results."""
+    _check_numbers(args)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    nothing_said = args.queries is None and not args.grid and args.seed is None
+    options = TrackOptions(
+        input=args.input, out=args.out, topic=args.topic, images=args.images, queries=args.queries, grid=args.grid,
+        seed=_SEED if nothing_said else args.seed or 0, streaming=args.streaming,
+        takeover_interval=args.takeover_interval, table=args.table, overlay=args.overlay, rerun=args.rerun,
+        bag=args.bag,
+    )  # fmt: skip
+    with _first_interrupt() as interrupted:
+        outcome = Run(options, _note, interrupted)(lambda: _model(args), lambda n: counting_bar(n, "image", "Tracking"))
+    return _report(outcome)
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    least = {"images": 1, "grid": 0, "seed": 0, "takeover_interval": 1, "threads": 0}
+    for name, minimum in least.items():
+        value = getattr(args, name)
+        if value is not None and value < minimum:
+            raise CommandError(f"--{name.replace('_', '-')} {value}: must be at least {minimum}")
+
+
+def _model(args: argparse.Namespace) -> Taptr:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
+        model = load_model(args.model, device=args.device, dtype=args.dtype)
+    if not model.trained:
+        _note(f"the weights are untrained ({model.source}): the tracks mean nothing")
+    return model
+
+
+@contextmanager
+def _first_interrupt() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C (or SIGTERM) has come: the first ends the run in good order, the second at once."""
+    came = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+        came.set()
+        _note("interrupted: finishing what was begun (once more: at once)")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _report(outcome: Outcome) -> int:
+    """Say what was done; the command's status."""
+    for name, path in outcome.files.items():
+        print(f"{name:9}{path}")
+    if outcome.images and outcome.seconds:
+        print(
+            f"{'Done':9}{outcome.points} points in {outcome.images} images, {outcome.images / outcome.seconds:.1f} "
+            "images/s"
+        )
+    if outcome.left_out:
+        _note(f"taptr track: {outcome.left_out} images could not be decoded and were left out")
+    for source in outcome.unmet[:_SHOWN]:
+        _note(f"taptr track: {source}: its image never came, so it was not tracked")
+    if len(outcome.unmet) > _SHOWN:
+        _note(f"taptr track: and {len(outcome.unmet) - _SHOWN} more queries")
+    if not outcome.stopped:
+        return 2 if outcome.unmet else 0
+    _note(f"taptr track: {outcome.stopped}; partial results: {outcome.images} images, in {outcome.folder}")
+    return 130 if outcome.stopped == INTERRUPTED else 2

@@ -1,0 +1,156 @@
+"""The recording's images and their ``PointTracks`` as a ROS 2 bag, to be played into RViz or Foxglove."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import taptrv2_core
+from taptrv2_core.encodings import CompressedImage, RawImage
+from taptrv2_core.extras import optional
+from taptrv2_core.recordings import NANOSECONDS, Frame
+from taptrv2_core.tracking_run.following import TrackedFrame
+from taptrv2_core.tracking_run.outputs.output import Labels
+from taptrv2_core.tracking_run.outputs.rerun import jpeg
+from taptrv2_core.velocity import Velocities
+
+TRACKS_TOPIC = "/taptr/tracks"
+_TRACKS = "taptrv2_ros/msg/PointTracks"
+_VERSION = 8  # of metadata.yaml: the oldest that rosbags writes
+_BUFFERED = 1 << 22  # bytes of a chunk that is not full yet, and more
+_BYTES_A_FRAME = 128  # of the index an MCAP file gets in the end
+
+
+class TracksBag:
+    """A folder with ``metadata.yaml`` and an MCAP file: each image as it was recorded, and its points.
+
+    Images of videos and folders, which nobody compressed, are written as JPEG.
+    """
+
+    label = "Bag"
+
+    def __init__(self, path: Path, topic: str, recorded_as_message: bool, labels: Labels) -> None:
+        """``topic`` is that of the images; ``recorded_as_message`` whether they come from a bag."""
+        self.path = path
+        self._labels = labels
+        self._as_recorded = recorded_as_message
+        self._topic = topic if recorded_as_message else f"{topic}/compressed"
+        self._velocities = Velocities()
+        self._store = _typestore()
+        rosbag2 = optional("rosbags.rosbag2", "rosbags", "writing bags")
+        self._writer: Any = rosbag2.Writer(path, version=_VERSION, storage_plugin=rosbag2.StoragePlugin.MCAP)
+        self._writer.open()
+        self._images: Any = None
+        self._tracks = self._writer.add_connection(TRACKS_TOPIC, _TRACKS, typestore=self._store)
+        self._frames = 0
+
+    def write(self, frame: TrackedFrame) -> None:
+        """See `Output`."""
+        image = self._image(frame)
+        if self._images is None:
+            self._images = self._writer.add_connection(self._topic, image.__msgtype__, typestore=self._store)
+        for connection, message in ((self._images, image), (self._tracks, self._points(frame))):
+            data = self._store.serialize_cdr(message, message.__msgtype__)
+            self._writer.write(connection, frame.source.recorded, data)
+        self._frames += 1
+
+    def close(self) -> None:
+        """See `Output`."""
+        self._writer.close()
+
+    def bytes_to_close(self) -> int:
+        """See `Output`."""
+        return _BUFFERED + _BYTES_A_FRAME * self._frames
+
+    def _image(self, frame: TrackedFrame) -> Any:
+        image, header = frame.source.image, self._header(frame.source)
+        if not self._as_recorded:
+            image = CompressedImage(np.frombuffer(jpeg(frame), np.uint8), "rgb8; jpeg compressed bgr8")
+        if isinstance(image, RawImage):
+            return self._store.types["sensor_msgs/msg/Image"](
+                header=header, height=image.height, width=image.width, encoding=image.encoding,
+                is_bigendian=int(image.big_endian), step=image.step, data=image.data,
+            )  # fmt: skip
+        return self._store.types["sensor_msgs/msg/CompressedImage"](header=header, format=image.format, data=image.data)
+
+    def _header(self, frame: Frame) -> Any:
+        time = self._store.types["builtin_interfaces/msg/Time"]
+        stamp = time(sec=frame.stamp // NANOSECONDS, nanosec=frame.stamp % NANOSECONDS)
+        return self._store.types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame.frame_id)
+
+    def _points(self, frame: TrackedFrame) -> Any:
+        """``PointTracks``, as the definition that is installed has it: fields not known here are left empty."""
+        tracks = frame.tracks
+        velocity = self._velocities.update(tracks, tracks.stamp / NANOSECONDS)
+        groups = {"": 0}
+        for point in tracks.ids.tolist():
+            groups.setdefault(self._labels[point].group, len(groups))
+        known = {
+            "header": self._header(frame.source),
+            "image_height": frame.image.shape[0],
+            "image_width": frame.image.shape[1],
+            "frame_index": tracks.frame_index,
+            "is_final": tracks.final,
+            "ids": tracks.ids.astype(np.uint64),
+            "x": tracks.x,
+            "y": tracks.y,
+            "vx": velocity[:, 0].copy(),
+            "vy": velocity[:, 1].copy(),
+            "visibility": tracks.visibility,
+            "visible": tracks.visible.astype(np.uint8),
+            "group": np.array([groups[self._labels[i].group] for i in tracks.ids.tolist()], np.uint32),
+            "group_names": list(groups),
+        }
+        blank = _blank(self._store, _TRACKS)
+        return self._store.types[_TRACKS](**{name: known.get(name, value) for name, value in blank.items()})
+
+
+def _typestore() -> Any:
+    """ROS's own messages, and ours as it is installed."""
+    typesys = optional("rosbags.typesys", "rosbags", "writing bags")
+    store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
+    store.register(typesys.get_types_from_msg(tracks_definition().read_text(encoding="utf-8"), _TRACKS))
+    return store
+
+
+def tracks_definition() -> Path:
+    """``PointTracks.msg`` of this package: of a built workspace, of the source, or installed by pip."""
+    package = Path(taptrv2_core.__file__).parent
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), *_parents(package), sys.prefix]
+    candidates = [Path(prefix, "share", "taptrv2_ros", "msg", "PointTracks.msg") for prefix in prefixes if prefix]
+    candidates.append(package.parent / "msg" / "PointTracks.msg")
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        "PointTracks.msg is not installed: build the package, or install it with pip, to write bags"
+    )
+
+
+def _parents(package: Path) -> Iterable[str]:
+    """Where the package may have been installed to: PREFIX of PREFIX/lib/pythonX.Y/site-packages."""
+    return (str(folder) for folder in package.parents[3:5])
+
+
+def _blank(store: Any, kind: str) -> dict[str, Any]:
+    """Every field of a message with ROS's default."""
+    typesys = optional("rosbags.interfaces", "rosbags", "writing bags")
+    node = typesys.Nodetype
+    blank: dict[str, Any] = {}
+    for name, (form, detail) in store.fielddefs[kind][1]:
+        if form == node.BASE:
+            base = detail[0]
+            blank[name] = "" if base == "string" else False if base == "bool" else 0
+        elif form == node.NAME:
+            blank[name] = store.types[detail](**_blank(store, detail))
+        else:
+            (inner, base), length = detail
+            numeric = inner == node.BASE and base[0] != "string"
+            count = length if form == node.ARRAY else 0
+            blank[name] = np.zeros(count, base[0]) if numeric else [""] * count
+    return blank

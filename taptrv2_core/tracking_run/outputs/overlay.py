@@ -1,0 +1,39 @@
+"""The recording with its points drawn on it, as a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from taptrv2_core.drawing import DrawStyle, PointDrawer, VideoWriter, write_caption
+from taptrv2_core.tracking_run.following import TrackedFrame
+
+_MIN_WIDTH = 640
+_BYTES_A_FRAME = 64  # of the index an MP4 gets in the end
+_BUFFERED = 1 << 20  # bytes the encoder may still hold
+
+
+class OverlayVideo:
+    """``overlay.mp4``: H.264, plays everywhere."""
+
+    label = "Overlay"
+
+    def __init__(self, path: Path, rate: float) -> None:
+        """``rate`` in images a second."""
+        self.path = path
+        self._drawer = PointDrawer(DrawStyle(min_width=_MIN_WIDTH))
+        self._video = VideoWriter(path, rate)
+
+    def write(self, frame: TrackedFrame) -> None:
+        """See `Output`."""
+        tracks = frame.tracks
+        picture = self._drawer.draw(frame.image, tracks.ids, tracks.xy, tracks.visible)
+        write_caption(picture, f"image {frame.number}   {len(tracks.ids)} points, {int(tracks.visible.sum())} visible")
+        self._video.write(picture)
+
+    def close(self) -> None:
+        """See `Output`."""
+        self._video.close()
+
+    def bytes_to_close(self) -> int:
+        """See `Output`."""
+        return _BUFFERED + _BYTES_A_FRAME * self._video.frames

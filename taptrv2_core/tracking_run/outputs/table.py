@@ -1,0 +1,104 @@
+"""Tracks as a table of one row a point and image: CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from taptrv2_core.extras import optional
+from taptrv2_core.tracking_run.following import TrackedFrame
+from taptrv2_core.tracking_run.outputs.output import Labels
+from taptrv2_core.tracking_run.points import Label
+
+COLUMNS = ("frame", "stamp_ns", "id", "name", "group", "x", "y", "visibility", "visible")
+_ROWS_A_GROUP = 1 << 16
+_BLANK = Label("", "")
+
+
+class CsvTable:
+    """``tracks.csv``."""
+
+    label = "Tracks"
+
+    def __init__(self, path: Path, labels: Labels) -> None:
+        self.path = path
+        self._labels = labels
+        self._file = path.open("w", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(COLUMNS)
+
+    def write(self, frame: TrackedFrame) -> None:
+        """See `Output`."""
+        tracks, stamp = frame.tracks, frame.source.stamp
+        columns = (c.tolist() for c in (tracks.ids, tracks.x, tracks.y, tracks.visibility, tracks.visible))
+        for point, x, y, visibility, visible in zip(*columns, strict=True):
+            label = self._labels.get(point, _BLANK)
+            self._writer.writerow(
+                (frame.number, stamp, point, label.name, label.group, f"{x:.3f}", f"{y:.3f}", f"{visibility:.4f}",
+                 int(visible))
+            )  # fmt: skip
+
+    def close(self) -> None:
+        """See `Output`."""
+        self._file.close()
+
+    def bytes_to_close(self) -> int:
+        """See `Output`."""
+        return 0
+
+
+class ParquetTable:
+    """``tracks.parquet``, in groups of rows."""
+
+    label = "Tracks"
+
+    def __init__(self, path: Path, labels: Labels) -> None:
+        self.path = path
+        self._labels = labels
+        self._arrow: Any = optional("pyarrow", "pyarrow", "writing Parquet")
+        kinds = {
+            "frame": self._arrow.int32(), "stamp_ns": self._arrow.int64(), "id": self._arrow.int64(),
+            "name": self._arrow.string(), "group": self._arrow.string(), "x": self._arrow.float32(),
+            "y": self._arrow.float32(), "visibility": self._arrow.float32(), "visible": self._arrow.bool_(),
+        }  # fmt: skip
+        self._schema = self._arrow.schema([(name, kinds[name]) for name in COLUMNS])
+        parquet = optional("pyarrow.parquet", "pyarrow", "writing Parquet")
+        self._writer = parquet.ParquetWriter(str(path), self._schema)
+        self._batches: list[Any] = []
+        self._rows = 0
+
+    def write(self, frame: TrackedFrame) -> None:
+        """See `Output`."""
+        tracks = frame.tracks
+        labels = [self._labels.get(point, _BLANK) for point in tracks.ids.tolist()]
+        columns = {
+            "frame": np.full(len(tracks.ids), frame.number, np.int32),
+            "stamp_ns": np.full(len(tracks.ids), frame.source.stamp, np.int64),
+            "id": tracks.ids,
+            "name": [label.name for label in labels],
+            "group": [label.group for label in labels],
+            **{name: getattr(tracks, name) for name in ("x", "y", "visibility", "visible")},
+        }
+        self._batches.append(self._arrow.record_batch(columns, schema=self._schema))
+        self._rows += len(labels)
+        if self._rows >= _ROWS_A_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        """See `Output`."""
+        try:
+            self._flush()
+        finally:
+            self._writer.close()
+
+    def bytes_to_close(self) -> int:
+        """See `Output`."""
+        return 64 * self._rows
+
+    def _flush(self) -> None:
+        batches, self._batches, self._rows = self._batches, [], 0
+        if batches:
+            self._writer.write_table(self._arrow.Table.from_batches(batches, self._schema))

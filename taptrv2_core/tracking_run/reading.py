@@ -1,0 +1,70 @@
+"""A recording's images decoded ahead of the tracker."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator, Iterator
+
+import numpy as np
+
+from taptrv2_core.errors import RecordingError
+from taptrv2_core.recordings import ConversionError, Recording
+from taptrv2_core.tracking_run.following import DecodedFrame
+
+_HEAD = 6  # images looked at beforehand
+_USUAL_RATE = 20.0
+
+
+class Decoder:
+    """Decodes a recording's images. Those that cannot be decoded are left out, counted, and told of once a problem."""
+
+    def __init__(self, recording: Recording, limit: int | None, tell: Callable[[str], None]) -> None:
+        """``limit`` is the most images to read; ``tell`` gets a line of text, from whatever thread this runs in."""
+        self._recording, self._limit, self._tell = recording, limit, tell
+        self._problems: set[str] = set()
+        self.left_out = 0
+        self.first_problem = ""
+
+    def frames(self) -> Generator[DecodedFrame, None, None]:
+        """All usable images. Raises RecordingError where the recording ends too soon."""
+        for number, source in enumerate(itertools.islice(self._recording.frames, self._limit)):
+            try:
+                image = source.rgb()
+            except ConversionError as error:
+                self._leave_out(number, error)
+                continue
+            yield DecodedFrame(number, source, image)
+
+    def _leave_out(self, number: int, error: ConversionError) -> None:
+        self.left_out += 1
+        self.first_problem = self.first_problem or str(error)
+        if error.problem not in self._problems:
+            self._problems.add(error.problem)
+            self._tell(f"image {number} is left out: {error} (said once)")
+
+
+def look_ahead(frames: Iterator[DecodedFrame]) -> tuple[list[DecodedFrame], Iterator[DecodedFrame]]:
+    """The first few images, and all of them again. Raises RecordingError if not even one can be read."""
+    head: list[DecodedFrame] = []
+    problem: RecordingError | None = None
+    try:
+        head.extend(itertools.islice(frames, _HEAD))
+    except RecordingError as error:
+        problem = error
+
+    def everything() -> Iterator[DecodedFrame]:
+        yield from head
+        if problem is not None:
+            raise problem
+        yield from frames
+
+    if problem is not None and not head:
+        raise problem
+    return head, everything()
+
+
+def image_rate(frames: list[DecodedFrame]) -> float:
+    """Images a second by the stamps of the first few, between 1 and 60, as a video can show them."""
+    steps = np.diff([frame.source.stamp for frame in frames]) / 1e9
+    step = float(np.median(steps)) if len(steps) else 0.0
+    return float(np.clip(1 / step, 1, 60)) if step > 0 else _USUAL_RATE
