@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.recordings import Frame
 from taptrv2_core.tracker import Queries, Tracker, Tracks
 from taptrv2_core.tracking_run.points import PointSource
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -101,15 +105,22 @@ def _merged(before: Tracks, now: Tracks) -> Tracks:
         return now
     ids = np.concatenate((before.ids[gone], now.ids))
     order = np.argsort(ids)
-    columns = {
-        name: np.concatenate((getattr(before, name)[gone], getattr(now, name)))[order]
-        for name in ("x", "y", "visibility", "visible")
-    }
-    return replace(now, ids=ids[order], **columns)
+
+    def joined(old: NDArray[T], new: NDArray[T]) -> NDArray[T]:
+        return np.concatenate((old[gone], new))[order]
+
+    return replace(
+        now,
+        ids=ids[order],
+        x=joined(before.x, now.x),
+        y=joined(before.y, now.y),
+        visibility=joined(before.visibility, now.visibility),
+        visible=joined(before.visible, now.visible),
+    )
 
 
 def _with_new(tracks: Tracks, queries: Queries) -> Tracks:
     """A frame's tracks and the points that were added in it since."""
-    names = ("ids", "x", "y", "visibility", "visible")
-    columns = {name: np.ascontiguousarray(getattr(queries, name)) for name in names}
-    return _merged(tracks, replace(tracks, **columns))
+    x, y, visibility = (np.ascontiguousarray(c) for c in (queries.x, queries.y, queries.visibility))
+    now = replace(tracks, ids=queries.ids, x=x, y=y, visibility=visibility, visible=queries.visible)
+    return _merged(tracks, now)
