@@ -33,7 +33,7 @@ class Camera:
         self._subscription: Subscription | None = None
         self._timer: Timer | None = None
         self._failed: set[str] = set()
-        self.last_arrival: float | None = None
+        self.subscribed_since = 0.0
         self.parts = [kind(context) for kind in PARTS]
 
     @property
@@ -93,12 +93,18 @@ class Camera:
         """An image ready for tracking, or None if it cannot be used. In the worker's thread."""
         return self.context.session.prepare(received)
 
-    def track(self, frame: Frame, encoded: EncodedImage) -> None:
-        """Track an image and let the parts have the result. In the worker's thread."""
+    def track(self, frame: Frame, encoded: EncodedImage, begun: float) -> None:
+        """Track an image and let the parts have the result. In the worker's thread.
+
+        ``begun`` is time.monotonic() when the work on it began.
+        """
         tracked = self.context.session.track(frame, encoded)
-        if tracked is not None:
-            for part in self.parts:
-                self._guarded(part.on_frame, tracked)
+        if tracked is None:
+            return
+        step = time.monotonic() - begun
+        for part in self.parts:
+            self._guarded(part.on_frame, tracked)
+        self.context.session.monitor.timings.append((time.monotonic() - frame.received.arrived, step))
 
     def on_reset(self, reason: str) -> None:
         """All images and points were forgotten."""
@@ -121,6 +127,7 @@ class Camera:
             problem = trace.splitlines()[-1]
             if problem not in self._failed:
                 self._failed.add(problem)
+                self.context.session.monitor.fault = problem
                 self._logger.error(f"'{self.context.session.topic}', said once: {trace}")
 
     def _follow_demand(self) -> None:
@@ -133,6 +140,7 @@ class Camera:
 
     def _subscribe(self) -> None:
         parameters = self.context.parameters
+        self.context.session.monitor.last_arrival, self.subscribed_since = None, time.monotonic()
         self._subscription = self.context.node.create_subscription(
             self.message_type,
             parameters.wire_topic,
@@ -152,8 +160,10 @@ class Camera:
             self._subscription = None
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        counters = self.context.session.counters
-        arrived = self.last_arrival = time.monotonic()
+        monitor = self.context.session.monitor
+        counters, arrived = monitor.counters, time.monotonic()
+        monitor.interval = arrived - monitor.last_arrival if monitor.last_arrival is not None else 0.0
+        monitor.last_arrival = arrived
         counters.received += 1
         continuity = self._watch.receive(nanoseconds(message.header.stamp))
         if continuity is None:

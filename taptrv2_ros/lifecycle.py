@@ -9,12 +9,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from taptrv2_core import CheckpointError, Taptr, Tracker, load_model
 from taptrv2_core.allocator import release_freed_memory
+from taptrv2_ros.diagnostics import Diagnostics
 from taptrv2_ros.parameter_set import ParameterSet
 from taptrv2_ros.parameters import Change, Parameters
 from taptrv2_ros.steady_clock import steady_clock
@@ -38,9 +40,11 @@ class TrackerNode(LifecycleNode):
         self.model: Taptr | None = None
         self.tracking: Tracking | None = None
         self._active = False
-        self._parameters_now = ParameterSet(self)
+        self.parameters_now = ParameterSet(self)
         self.add_on_set_parameters_callback(self._on_set)
-        if self._parameters_now.shared.autostart:
+        self._diagnostics = Diagnostics(self)
+        self._guard_transitions()
+        if self.parameters_now.shared.autostart:
             # Once it spins, in the group of the transition services, so that nobody's transition runs beside it.
             self._autostart = self.create_timer(0.0, self._start, clock=steady_clock())
 
@@ -93,18 +97,34 @@ class TrackerNode(LifecycleNode):
             self.problem = ""
         return TransitionCallbackReturn.SUCCESS
 
+    def _guard_transitions(self) -> None:
+        """A transition asked for by its number, in a state that has none of that number, raises in rclpy and would end
+        the executor; refuse it instead, as those asked for by name are."""
+        service = self._service_change_state
+        change = service.callback
+
+        def guarded(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+            try:
+                return change(request, response)
+            except Exception as error:
+                self.get_logger().warning(f"transition {request.transition.id} refused in state {self.state}: {error}")
+                response.success = False
+                return response
+
+        service.callback = guarded
+
     def _start(self) -> None:
         self.destroy_timer(self._autostart)
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
     def _configure(self) -> None:
-        parameters = self._parameters_now.shared
+        parameters = self.parameters_now.shared
         if parameters.threads:
             torch.set_num_threads(parameters.threads)
         self.model = self._load(parameters)
         _warm_up(self.model)
-        self.tracking = Tracking(self, self.model, self._parameters_now)
+        self.tracking = Tracking(self, self.model, self.parameters_now)
 
     def _activate(self) -> None:
         assert self.tracking is not None
@@ -142,9 +162,9 @@ class TrackerNode(LifecycleNode):
             allowed.add(Change.INACTIVE)
         if self.state == "unconfigured":
             allowed.add(Change.UNCONFIGURED)
-        reason = self._parameters_now.change(changes, allowed)
+        reason = self.parameters_now.change(changes, allowed)
         if not reason and self.tracking is not None:
-            self.tracking.apply(self._parameters_now)
+            self.tracking.apply(self.parameters_now)
         return SetParametersResult(successful=not reason, reason=reason)
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+RECENT = 10.0  # seconds for which a reset or a lack of memory stays in the diagnostics
 
 
 @dataclass
@@ -27,3 +33,57 @@ class Counters:
             f"{self.received} images received, {self.tracked} tracked, {self.dropped} dropped, {self.refused} refused, "
             f"{self.repeated} repeated, {self.resets} resets, {self.requests_refused} requests refused"
         )
+
+    def since(self, before: Counters) -> Counters:
+        """What was added since."""
+        return Counters(**{name: value - getattr(before, name) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Period:
+    """What happened between two reports.
+
+    Attributes:
+        seconds: how long it was.
+        counts: what was added to the counters.
+        latency: (n,) seconds from an image's arrival to the publication of its tracks.
+        step: (n,) seconds of these in which the image was converted and tracked.
+    """
+
+    seconds: float
+    counts: Counters
+    latency: NDArray[np.float64]
+    step: NDArray[np.float64]
+
+
+@dataclass
+class Monitor:
+    """Written by the threads that do the work, read by the one that reports."""
+
+    counters: Counters = field(default_factory=Counters)
+    last_arrival: float | None = None
+    """time.monotonic() of the newest image; None before the first since the camera became active."""
+    interval: float = 0.0
+    """Seconds between the two newest images."""
+    last_reset: float = -1e9
+    last_shortage: float = -1e9
+    """time.monotonic() when memory last ran out."""
+    reset_reason: str = ""
+    problem: str = ""
+    """Why an image was refused last."""
+    fault: str = ""
+    """An error in the node itself that was survived."""
+    timings: list[tuple[float, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._reported = time.monotonic()
+        self._before = Counters()
+
+    def period(self) -> Period:
+        """What happened since the last call."""
+        now, counters = time.monotonic(), replace(self.counters)
+        timings, self.timings = self.timings, []
+        latency, step = np.array(timings, dtype=np.float64).reshape(-1, 2).T
+        period = Period(now - self._reported, counters.since(self._before), latency, step)
+        self._reported, self._before = now, counters
+        return period

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import traceback
+from collections import deque
 
 import rclpy
 import rclpy.utilities
@@ -19,6 +21,7 @@ from taptrv2_ros.shutdown import Shutdown
 
 # Lifecycle and parameters, images, requests about points, diagnostics: one may wait in each.
 _THREADS = 4
+_MOST_FAILURES, _FAILURE_SECONDS = 10, 10.0
 _STOP = 30.0  # seconds; loading a network takes some, and is not cut short
 
 
@@ -62,12 +65,19 @@ def _run(shutdown: Shutdown) -> int:
 
 
 def _spin(executor: MultiThreadedExecutor, failures: list[str], shutdown: Shutdown) -> None:
+    """Spin until shutdown. An error in a callback is logged and survived, unless they come one after another."""
+    recent: deque[float] = deque(maxlen=_MOST_FAILURES)
     try:
-        executor.spin()
-    except ExternalShutdownException:
-        pass
-    except Exception:
-        failures.append(traceback.format_exc())
+        while not (len(recent) == _MOST_FAILURES and time.monotonic() - recent[0] < _FAILURE_SECONDS):
+            try:
+                executor.spin()
+                return
+            except ExternalShutdownException:
+                return
+            except Exception:
+                recent.append(time.monotonic())
+                get_logger(NAME).error(f"a callback failed: {traceback.format_exc()}")
+        failures.append(f"{_MOST_FAILURES} callbacks failed within {_FAILURE_SECONDS:g} s")
     finally:
         shutdown.request()
 

@@ -5,6 +5,7 @@ A new feature is a subclass of `CameraPart` in a file of its own, and a line in 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -56,10 +57,15 @@ class CameraContext:
         try:
             self.run(change)
         except (PointError, WorkerStopped) as error:
-            self.session.counters.requests_refused += 1
             self.node.get_logger().warning(f"{what} refused: {error}")
-            return str(error)
-        return ""
+            reason = str(error)
+        except Exception as error:  # nobody foresaw it; the client is told, and the node goes on
+            self.node.get_logger().error(f"{what} failed: {traceback.format_exc()}")
+            reason = f"{what} failed: {type(error).__name__}: {error}"
+        else:
+            return ""
+        self.session.counters.requests_refused += 1
+        return reason
 
 
 class CameraPart:

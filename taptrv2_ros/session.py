@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from taptrv2_core.images import checked_image
 from taptrv2_core.stamps import Continuity
 from taptrv2_ros.conversions import ConversionError, RgbImage, to_rgb
 from taptrv2_ros.messages import nanoseconds
-from taptrv2_ros.monitor import Counters
+from taptrv2_ros.monitor import Monitor
 from taptrv2_ros.points import Points
 
 MOST_PROBLEMS = 50  # distinct ones that are logged
@@ -90,9 +91,8 @@ class TrackingSession:
         self._headers: dict[int, Header] = {}
         self._told: set[str] = set()
         self._epoch: int | None = None
-        self.counters = Counters()
-        self.reset_reason = ""
-        self.last_problem = ""
+        self.monitor = Monitor()
+        self.counters = self.monitor.counters
 
     @property
     def tracker(self) -> Tracker:
@@ -182,6 +182,7 @@ class TrackingSession:
         kept = len(ids) // 2
         self.points.forget(ids[kept:])
         self._tracker.max_points = max(1, kept)
+        self.monitor.last_shortage = time.monotonic()
         release_freed_memory()
         self._logger.error(
             f"out of memory with {len(ids)} points on '{self.topic}': the newest {len(ids) - kept} are given up, and "
@@ -195,7 +196,7 @@ class TrackingSession:
         self.points.groups.clear()
         self._headers.clear()
         self.counters.resets += 1
-        self.reset_reason = reason
+        self.monitor.reset_reason, self.monitor.last_reset = reason, time.monotonic()
         self._logger.warning(
             f"'{self.topic}': {reason}: tracking starts anew, {points} points are forgotten (add them again)"
         )
@@ -203,7 +204,7 @@ class TrackingSession:
 
     def _refuse(self, problem: str, text: str) -> None:
         self.counters.refused += 1
-        self.last_problem = text.splitlines()[-1]
+        self.monitor.problem = text.splitlines()[-1]
         if problem not in self._told and len(self._told) < MOST_PROBLEMS:
             self._told.add(problem)
             self._logger.error(f"{text} (said once; images refused are counted)")

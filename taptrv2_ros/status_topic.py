@@ -25,6 +25,6 @@ class StatusTopic(CameraPart):
         session = self.context.session
         status = TrackerStatus(active=self.context.active, reset_count=session.counters.resets)
         status.stamp = self.context.node.get_clock().now().to_msg()
-        status.reset_reason = session.reset_reason
+        status.reset_reason = session.monitor.reset_reason
         status.max_points = session.max_points
         self._publisher.publish(status)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
@@ -71,6 +73,7 @@ class Tracking:
 
     def _process(self, batch: dict[Camera, Received]) -> None:
         """Images that are there together are encoded together, then each camera's points are followed."""
+        begun = time.monotonic()
         prepared = [(camera, camera.prepare(received)) for camera, received in batch.items()]
         frames = [(camera, frame) for camera, frame in prepared if frame is not None]
         try:
@@ -80,4 +83,4 @@ class Tracking:
                 camera.context.session.fail(error)
             return
         for (camera, frame), image in zip(frames, encoded, strict=True):
-            camera.track(frame, image)
+            camera.track(frame, image, begun)

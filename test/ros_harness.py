@@ -15,11 +15,18 @@ from typing import Any
 
 import rclpy
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 
 from taptrv2_ros.demo.node_process import NodeProcess
-from taptrv2_ros.msg import PointTracks
+from taptrv2_ros.msg import PointTracks, TrackerStatus
 from taptrv2_ros.srv import AddPoints, AddRegion, ClearPoints, ListPoints, RemovePoints
 
 WAIT = 60.0
@@ -73,18 +80,25 @@ class Camera:
 class Robot:
     """Subscriber and service client, in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "/taptr") -> None:
+        """``prefix`` of the camera's topics and services."""
         self.context = Context()
         rclpy.init(context=self.context)
         self.node = rclpy.create_node("test_robot", context=self.context)
+        self.prefix = prefix
         self.tracks: list[PointTracks] = []
         self.refined: list[PointTracks] = []
-        self.node.create_subscription(PointTracks, "/taptr/tracks", self.tracks.append, 100)
-        self.node.create_subscription(PointTracks, "/taptr/refined_tracks", self.refined.append, 100)
-        kinds = (AddPoints, "add_points"), (RemovePoints, "remove_points"), (ClearPoints, "clear_points")
-        self._clients = {kind: self.node.create_client(kind, f"/taptr/{name}") for kind, name in kinds}
-        self._clients[AddRegion] = self.node.create_client(AddRegion, "/taptr/add_region")
-        self._clients[ListPoints] = self.node.create_client(ListPoints, "/taptr/list_points")
+        self.status: list[TrackerStatus] = []
+        self.diagnostics: dict[str, DiagnosticStatus] = {}
+        self.node.create_subscription(PointTracks, f"{prefix}/tracks", self.tracks.append, 100)
+        self.node.create_subscription(PointTracks, f"{prefix}/refined_tracks", self.refined.append, 100)
+        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self.node.create_subscription(TrackerStatus, f"{prefix}/status", self.status.append, latched)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        kinds = {"add_points": AddPoints, "add_region": AddRegion, "remove_points": RemovePoints}
+        kinds |= {"clear_points": ClearPoints, "list_points": ListPoints}
+        self._clients = {kind: self.node.create_client(kind, f"{prefix}/{name}") for name, kind in kinds.items()}
+        self._others: dict[str, Any] = {}
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
@@ -96,7 +110,7 @@ class Robot:
         def ready() -> bool:
             node.check()
             services = all(client.service_is_ready() for client in self._clients.values())
-            return services and self.node.count_publishers("/taptr/tracks") > 0
+            return services and self.node.count_publishers(f"{self.prefix}/tracks") > 0
 
         wait_until(ready, "the node")
         # DDS announces endpoints in the order they were made, on both sides topics before services: once an answer has
@@ -131,6 +145,42 @@ class Robot:
         future = self._clients[kind].call_async(kind.Request(**fields))
         wait_until(future.done, f"an answer of {kind.__name__}")
         return future.result()
+
+    def call_any(self, kind: Any, name: str, **fields: Any) -> Any:
+        """Call any other service and wait for its answer."""
+        client = self._others.get(name) or self.node.create_client(kind, name)
+        self._others[name] = client
+        wait_until(client.service_is_ready, name)
+        future = client.call_async(kind.Request(**fields))
+        wait_until(future.done, f"an answer of {name}")
+        return future.result()
+
+    def transition(self, label: str) -> bool:
+        """Ask the node for a lifecycle transition, as a supervisor does."""
+        return self.call_any(ChangeState, "/taptr/change_state", transition=Transition(label=label)).success
+
+    def state(self) -> str:
+        return self.call_any(GetState, "/taptr/get_state").current_state.label
+
+    def set_parameter(self, name: str, value: Any) -> SetParametersResult:
+        message = Parameter(name, value=value).to_parameter_msg()
+        return self.call_any(SetParameters, "/taptr/set_parameters", parameters=[message]).results[0]
+
+    def wait_for_diagnosis(self, name: str, text: str, level: bytes) -> dict[str, str]:
+        """Until the status of that name (after "taptr: ") says so; returns its values."""
+
+        def said() -> bool:
+            status = self.diagnostics.get(f"taptr: {name}")
+            return status is not None and text in status.message and status.level == level
+
+        try:
+            wait_until(said, f"'{text}' of {name}", 20.0)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; said is {self.diagnostics.get(f'taptr: {name}')}") from None
+        return {pair.key: pair.value for pair in self.diagnostics[f"taptr: {name}"].values}
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.diagnostics.update({status.name: status for status in message.status})
 
     def close(self) -> None:
         self._executor.shutdown()

@@ -246,7 +246,7 @@ def test_a_cut_starts_anew_and_the_image_before_it_is_not_lost() -> None:
         assert tracked is not None
         assert (len(tracked.result.tracks.ids), tracked.reset_count) == (points, epoch)
     assert reasons == ["stamps went back by 3 s"]
-    assert session.reset_reason == reasons[0]
+    assert session.monitor.reset_reason == reasons[0]
 
 
 def test_headers_are_kept_only_as_long_as_images() -> None:
