@@ -9,6 +9,7 @@ from typing import TypeVar
 from taptrv2_core import PointError
 from taptrv2_ros.messages import fill_list, float_array, id_array
 from taptrv2_ros.part import CameraContext, CameraPart
+from taptrv2_ros.qos import SERVICES
 from taptrv2_ros.srv import AddPoints, AddRegion, ClearPoints, ListPoints, RemovePoints
 from taptrv2_ros.worker import WorkerStopped
 
@@ -21,8 +22,9 @@ class PointServices(CameraPart):
     def __init__(self, context: CameraContext) -> None:
         super().__init__(context)
         self._points = context.session.points
+        group = context.requests
         self._services = [
-            context.node.create_service(kind, context.topic(name), callback, callback_group=context.requests)
+            context.node.create_service(kind, context.topic(name), callback, qos_profile=SERVICES, callback_group=group)
             for kind, name, callback in (
                 (AddPoints, "add_points", self._on_add),
                 (AddRegion, "add_region", self._on_region),

@@ -13,6 +13,9 @@ _RELIABILITY = {
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 """The newest message also reaches those who subscribe later."""
 
+SERVICES = QoSProfile(depth=100)
+"""A client that asks much at once is answered late; with ROS's own depth of 10 its requests would be lost."""
+
 
 def image_qos(parameters: Parameters) -> QoSProfile:
     """Of subscriptions to a camera's topics."""

@@ -129,7 +129,7 @@ class TrackingSession:
             self._refuse(getattr(error, "problem", str(error)), f"image on '{self.topic}' refused: {error}")
             return None
         except Exception as error:  # a robot's node outlives whatever goes wrong in one image
-            self.fail(error)
+            self.lose(error)
             return None
         size, known = (rgb.shape[0], rgb.shape[1]), self._tracker.image_size
         if known is not None and known != size:
@@ -144,7 +144,7 @@ class TrackingSession:
         try:
             tracks = self._step(encoded, nanoseconds(header.stamp))
         except Exception as error:
-            self.fail(error)
+            self._fail(error)
             return None
         self.counters.tracked += 1
         self._headers[tracks.frame_index] = header
@@ -152,19 +152,24 @@ class TrackingSession:
         self._forget_headers()
         return TrackedFrame(frame, FrameResult(tracks, header), older, encoded.size, self.counters.resets)
 
-    def fail(self, error: Exception) -> None:
-        """After an error nobody foresaw the tracker's state is unknown: start anew instead of tracking nonsense.
-
-        Where memory ran out before the image was taken in, the state is as it was: go on with fewer points.
-        """
-        trace = "".join(traceback.format_exception(error))
-        self._refuse(f"{type(error).__name__}: {error}", f"tracking failed in an image on '{self.topic}': {trace}")
+    def lose(self, error: Exception) -> None:
+        """An image failed before the tracker took it in, which therefore is as it was. Where memory ran out, it goes on
+        with fewer points."""
+        self._fault(error)
         if is_out_of_memory(error) and self._tracker.num_points:
             self._shed(error)
-        elif self._headers:
+
+    def _fail(self, error: Exception) -> None:
+        """After an error nobody foresaw the tracker's state is unknown: start anew instead of tracking nonsense."""
+        self._fault(error)
+        if self._headers:
             self._reset("tracking failed")
         else:  # it failed in the first image, perhaps again: nothing is lost, so nothing more to tell
             self._tracker.reset()
+
+    def _fault(self, error: Exception) -> None:
+        trace = "".join(traceback.format_exception(error))
+        self._refuse(f"{type(error).__name__}: {error}", f"tracking failed in an image on '{self.topic}': {trace}")
 
     def _step(self, encoded: EncodedImage, stamp: int) -> Tracks:
         self._tracker.take(encoded, stamp)

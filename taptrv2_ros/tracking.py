@@ -80,7 +80,7 @@ class Tracking:
             encoded = encode_images(self._model, [frame.rgb for _, frame in frames])
         except Exception as error:
             for camera, _ in frames:
-                camera.context.session.fail(error)
+                camera.context.session.lose(error)
             return
         for (camera, frame), image in zip(frames, encoded, strict=True):
             camera.track(frame, image, begun)
