@@ -31,6 +31,9 @@ class ModelConfig:
     window: int = 8
     """Frames in a window; the stride of windows is half of it."""
     freeze_batch_norm: bool = True
+    motion: Literal["none", "flow"] = "none"
+    """Where a new frame's reference points begin. "none", as published: where the newest committed window left them;
+    "flow": at the last frame's answer, moved by optical flow where that can be trusted (`taptrv2_core.motion`)."""
 
     @property
     def head_channels(self) -> int:
@@ -53,7 +56,7 @@ PUBLISHED = ModelConfig(
 SMALL = ModelConfig(
     name="small", input_size=(256, 256), backbone="compact", channels=128, heads=4,
     encoder_layers=1, decoder_layers=4, encoder_feedforward=256, decoder_feedforward=512,
-    query_align_corners=False, freeze_batch_norm=False,
+    query_align_corners=False, freeze_batch_norm=False, motion="flow",
 )  # fmt: skip
 """The network whose weights this project trains and ships; real time on a CPU."""
 

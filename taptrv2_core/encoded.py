@@ -10,6 +10,7 @@ import torch
 
 from taptrv2_core.images import checked_image, network_input
 from taptrv2_core.model import Memory, Taptr
+from taptrv2_core.motion import FlowImage
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,12 @@ class EncodedImage:
     Attributes:
         size: (height, width) of the image in pixels.
         memory: of this image alone, B = 1.
+        flow_image: for networks that begin new frames by optical flow, else None.
     """
 
     size: tuple[int, int]
     memory: Memory
+    flow_image: FlowImage | None = None
 
 
 @torch.inference_mode()
@@ -43,7 +46,12 @@ def encode_images(model: Taptr, images: Sequence[Any]) -> list[EncodedImage]:
         return []
     batch = torch.stack([network_input(array, model.config.input_size, model.device) for array in arrays])
     memory = model.encode(batch)
+    flow = model.config.motion == "flow"
     return [
-        EncodedImage((int(array.shape[0]), int(array.shape[1])), Memory(tokens, memory.level_shapes))
+        EncodedImage(
+            (int(array.shape[0]), int(array.shape[1])),
+            Memory(tokens, memory.level_shapes),
+            FlowImage.of(array, model.config.input_size) if flow else None,
+        )
         for array, tokens in zip(arrays, memory.tokens.split(1), strict=True)
     ]

@@ -15,6 +15,7 @@ from torch import Tensor
 from taptrv2_core.decoder import EVERY, Masks
 from taptrv2_core.geometry import inverse_sigmoid
 from taptrv2_core.model import Memory, Taptr
+from taptrv2_core.motion import FlowImage, MotionPrior
 
 VISIBLE_CLASS = 1
 
@@ -66,6 +67,13 @@ class QueryState:
     def kept(self, rows: Tensor) -> QueryState:
         """Only the queries in ``rows`` (n,) int64."""
         return QueryState(*(getattr(self, f.name).index_select(_query_dim(f.name), rows) for f in fields(QueryState)))
+
+    def starting_at(self, slot: int, position: Tensor, known: Tensor) -> QueryState:
+        """The frame in ``slot`` begins at position (N, 2) x, y in [0, 1], where known (N,)."""
+        index = torch.tensor([slot], device=self.start.device)
+        centre = torch.where(known[:, None], inverse_sigmoid(position), self.reference[:, slot, :, :2])
+        box = torch.cat((centre, self.reference[:, slot, :, 2:]), dim=-1)
+        return replace(self, reference=self.reference.index_copy(1, index, box.unsqueeze(1)))
 
     def entered(self, slot: int) -> QueryState:
         """A new frame in ``slot`` takes over what is known of the newest."""
@@ -148,6 +156,7 @@ class SlidingWindow:
         # State before the newest frame's commit, and whether queries have joined it since: then it commits again.
         self._before: QueryState | None = None
         self._stale = False
+        self._motion = MotionPrior() if model.config.motion == "flow" else None
         self._memory: list[Memory | None] = [None] * self.slots
         self._ring: list[Tensor] = []  # keys and values of each layer, (R, S, M, 2, D)
 
@@ -174,10 +183,11 @@ class SlidingWindow:
 
     def push(self, image: Tensor) -> None:
         """Take in a frame: (3, H, W) RGB in [0, 1]; every frame of a stream has the same size."""
-        self.push_memory(self.model.encode(image.unsqueeze(0)))
+        flow_image = None if self._motion is None else FlowImage.of_input(image)
+        self.push_memory(self.model.encode(image.unsqueeze(0)), flow_image)
 
-    def push_memory(self, memory: Memory) -> None:
-        """Take in a frame that is encoded already, memory of B = 1."""
+    def push_memory(self, memory: Memory, flow_image: FlowImage | None = None) -> None:
+        """Take in a frame that is encoded already, memory of B = 1; flow_image: of it, if the network uses flow."""
         if self._stale:
             self.commit()
         self._before = None
@@ -191,6 +201,11 @@ class SlidingWindow:
         self.model.project_into(memory, self._ring, slot)
         if self.state is not None:
             self.state = self.state.entered(slot)
+        if self._motion is not None and flow_image is not None:
+            position, known = self._motion.enter(flow_image)
+            if self.state is not None:
+                position, known = position.to(self.state.reference), known.to(self.model.device)
+                self.state = self.state.starting_at(slot, position, known)
 
     def add(self, position: Tensor, frame: int) -> None:
         """Add queries: position (N, 2) x, y in [0, 1] at a frame that is held.
@@ -210,6 +225,8 @@ class SlidingWindow:
         else:
             self.state = new if self.state is None else self.state.joined(new)
         self._starts += [frame] * position.shape[1]
+        if self._motion is not None:
+            self._motion.add(position[0], newest=frame == self.frame)
 
     def keep(self, rows: list[int]) -> None:
         """Keep only the queries in these rows."""
@@ -218,6 +235,8 @@ class SlidingWindow:
         self._before = self._before.kept(index) if self._before is not None and rows else None
         self._stale = self._stale and self._before is not None
         self._starts = [self._starts[row] for row in rows]
+        if self._motion is not None:
+            self._motion.keep(index)
 
     def run(self, newest_only: bool = False) -> WindowResult | None:
         """The window over the ring, without changing the state; None when there is no query.
@@ -229,6 +248,7 @@ class SlidingWindow:
             return None
         newest = self.frame % self.slots
         result, _ = self._window(self.state, slice(newest, newest + 1) if newest_only else EVERY)
+        self._answered(result, 0 if newest_only else newest)
         return result
 
     def commit(self) -> WindowResult | None:
@@ -241,7 +261,14 @@ class SlidingWindow:
             index = (self.frame + 1 - self.slots) // (self.slots // 2)
             takeover = index % self.takeover_interval == 0
             self.state = committed(self.model, self.state, result, updated, self.frame % self.slots, takeover)
+        self._answered(result, self.frame % self.slots)
         return result
+
+    def _answered(self, result: WindowResult, newest: int) -> None:
+        """Tell the motion prior the newest frame's answer, frame ``newest`` of the result."""
+        if self._motion is not None:
+            visible = result.visibility[0, newest, :, VISIBLE_CLASS] > 0
+            self._motion.answer(result.position[0, newest], visible)
 
     def _window(self, state: QueryState, wanted: slice = EVERY) -> tuple[WindowResult, Tensor | None]:
         """Run the decoder over the ring, for an answer in the slots wanted; also which pairs of all were updated, None

@@ -54,7 +54,8 @@ def track_video(
     """Track points through a whole video, at the video's own size: the published sliding-window procedure.
 
     The same engine as the stream's: windows at frames 0-7, 4-11, 8-15, ... commit, and a last one ends at the last
-    frame. A video of fewer than 8 frames is one shorter window.
+    frame. A video of fewer than 8 frames is one shorter window. Networks that begin new frames by optical flow also
+    need every frame's own answer, so provisional windows run as in the stream.
 
     Args:
         model: the network.
@@ -76,6 +77,8 @@ def track_video(
     references, logits = _initial(position, len(video))
     for t, image in enumerate(video):
         engine.push(image.to(model.device))
+        if model.config.motion == "flow" and not engine.commits:
+            engine.run(newest_only=True)  # the next frame begins at this one's answer
         new = (starts == t).nonzero().flatten().tolist()
         if new:
             engine.add(position[new], t)

@@ -229,7 +229,7 @@ class Tracker:
                 "points cannot be followed across a change of size; call reset() to start anew"
             )
         self._refuse_outside(np.array(self._waiting).reshape(-1, 2), size, self._ids)
-        self._engine.push_memory(encoded.memory)
+        self._engine.push_memory(encoded.memory, encoded.flow_image)
         self._size = size
         self._stamps[self.frame_index] = self.frame_index if stamp is None else stamp
         self._stamps.pop(self._engine.held[0] - 1, None)

@@ -45,8 +45,8 @@ class LossWeights:
     newest: float = 2.0
     """The newest frame of a window, whose answer a stream publishes, against its other frames."""
     visibility: float = 1.0
-    hidden_label: float = 1.5
-    """A hidden point in the visibility loss, against a visible one: hidden ones are rarer."""
+    hidden_label: float = 1.0
+    """A hidden point in the visibility loss, against a visible one."""
     position: float = 0.2
     """One pixel of position error, against one nat of visibility."""
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from taptrv2_core.model import Taptr
 from taptrv2_core.training.contrast import contrastive_loss
+from taptrv2_core.training.flow import imitated_flow
 from taptrv2_core.training.losses import LossWeights, Truth, start_positions, track_loss
 from taptrv2_core.training.stages import Stage
 from taptrv2_core.training.unroll import commit_ends, encode_clips, unroll
@@ -32,7 +33,8 @@ class TrainingStep(nn.Module):
                 loss, parts["contrast"] = loss + stage.contrast * contrast, contrast.detach()
             if stage.tracking > 0:
                 provisional = choose_provisional(stage, self.model.config.window)
-                windows = unroll(self.model, encoded, truth.start, start_positions(truth), provisional)
+                flow = imitated_flow(truth) if self.model.config.motion == "flow" else None
+                windows = unroll(self.model, encoded, truth.start, start_positions(truth), provisional, flow=flow)
                 tracking, more = track_loss(windows, truth, self.weights)
                 loss = loss + stage.tracking * tracking
                 parts.update(more)

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -100,6 +100,7 @@ class Trainer:
     def _new_model(self) -> Taptr:
         if self.options.init is not None:
             model = load_model(self.options.init, "cpu").requires_grad_(True)
+            model.config = replace(model.config, motion=self.options.config.motion)  # no weights depend on it
             if asdict(model.config) != asdict(self.options.config):
                 raise ValueError(f"init {self.options.init!r}: {model.config} is not {self.options.config}")
             return model
@@ -187,7 +188,7 @@ class Trainer:
         if self._held_out is None or self._held_out[0] != stage.size:
             clips = self.source.held_out(stage, self.options.held_out_clips, self.options.held_out_frames)
             self._held_out = (stage.size, clips)
-        figures = measure(self.average.model, self._held_out[1], self.options.bf16)
+        figures = measure(self.average.model, self._held_out[1])
         self.log.write({"kind": "held-out", **self._when(), "stage": stage.name, **figures})
         progress.say(f"step {self.step} held out: " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()))
         plot(self.options.out / "log.jsonl", self.options.out / "curve.png")

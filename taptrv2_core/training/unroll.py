@@ -14,6 +14,7 @@ from torch import Tensor
 
 from taptrv2_core.decoder import LayerOutput, Masks
 from taptrv2_core.engine import QueryState, WindowResult, committed
+from taptrv2_core.geometry import inverse_sigmoid
 from taptrv2_core.model import Memory, Taptr
 
 
@@ -85,6 +86,7 @@ def unroll(
     position: Tensor,
     provisional: Sequence[int] = (),
     takeover_interval: int = 1,
+    flow: Tensor | None = None,
 ) -> list[Window]:
     """All committing windows of the clips, and the provisional ones asked for, in the order of their newest frame.
 
@@ -93,32 +95,55 @@ def unroll(
         position: (B, N, 2) x, y in [0, 1] there.
         provisional: newest frames of provisional windows; those where a window commits are left out.
         takeover_interval: g of the engine.
+        flow: (B, T, N, 2), by how much optical flow moved a point up to each frame, as a share of the image, 0 until
+            its own frame; None: frames take over the position of the newest committed one.
 
     Returns:
         The windows; those before any query has begun are left out.
     """
     size = model.config.window
     state = QueryState.begin(start, position, initial_content(model, encoded, start, position), size)
+    if flow is not None:
+        first = flow[:, :size]
+        missing = size - first.shape[1]  # a clip shorter than a window
+        state = _moved(state, torch.cat((first, first[:, -1:].expand(-1, missing, -1, -1)), dim=1))
     commits = commit_ends(encoded.frames, size)
     newest_state, windows = size - 1, []
     begun = int(start.min())
     for newest in sorted({*commits, *(t for t in provisional if t not in commits)}):
         if newest <= begun:
             continue
-        window = _window(model, encoded, _state_at(state, newest - newest_state), newest, newest in commits)
+        ahead = newest - newest_state
+        entering = None
+        if flow is not None and ahead > 0:
+            entering = flow[:, newest_state + 1 : newest + 1] - flow[:, newest_state, None]
+        entered = _state_at(state, ahead, entering)
+        window = _window(model, encoded, entered, newest, newest in commits)
         windows.append(window)
         if window.commits:
             takeover = ((newest + 1 - size) // (size // 2)) % takeover_interval == 0
-            moved = _state_at(state, newest - newest_state)
-            state = committed(model, moved, window.result, window.updated, size - 1, takeover)
+            state = committed(model, entered, window.result, window.updated, size - 1, takeover)
             newest_state = newest
     return windows
 
 
-def _state_at(state: QueryState, ahead: int) -> QueryState:
+def _moved(state: QueryState, flow: Tensor) -> QueryState:
+    """References of the state's frames moved by flow (B, R, N, 2)."""
+    return replace(state, reference=_shifted(state.reference, flow))
+
+
+def _shifted(reference: Tensor, flow: Tensor) -> Tensor:
+    """Logits (B, F, N, 4) of boxes whose centre has moved by flow (B, F, N, 2); where it is 0, unchanged."""
+    centre = inverse_sigmoid(reference[..., :2].sigmoid() + flow)
+    centre = torch.where(flow != 0, centre, reference[..., :2])
+    return torch.cat((centre, reference[..., 2:]), dim=-1)
+
+
+def _state_at(state: QueryState, ahead: int, flow: Tensor | None = None) -> QueryState:
     """The state over the window whose newest frame is ``ahead`` frames after the state's (before it: negative).
 
-    Frames that enter take over ``later_*``. Before the first window is full, the window has fewer frames.
+    Frames that enter take over ``later_*``, moved by flow (B, ahead, N, 2) if given. Before the first window is full,
+    the window has fewer frames.
     """
     if ahead == 0:
         return state
@@ -129,6 +154,8 @@ def _state_at(state: QueryState, ahead: int) -> QueryState:
     for name in names:
         old, later = getattr(state, name), getattr(state, f"later_{name}")
         entering = later.unsqueeze(1).expand(-1, min(ahead, old.shape[1]), -1, -1)
+        if name == "reference" and flow is not None:
+            entering = _shifted(entering, flow[:, -entering.shape[1] :])
         changed[name] = torch.cat((old[:, ahead:], entering), dim=1)
     return replace(state, **changed)
 

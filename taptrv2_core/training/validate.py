@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from taptrv2_core.engine import VISIBLE_CLASS
+from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow
 from taptrv2_core.model import Taptr
 from taptrv2_core.synthetic import Clips
 from taptrv2_core.training.data import to_truth
 from taptrv2_core.training.losses import UNIT, start_positions
-from taptrv2_core.training.unroll import encode_clips, unroll
 
 THRESHOLDS = (1.0, 2.0, 4.0, 8.0, 16.0)
 BINS = ((0.0, 4.0), (4.0, 16.0), (16.0, 32.0), (32.0, float("inf")))
@@ -27,33 +26,38 @@ class Streamed:
     visible: Tensor
 
 
-@torch.no_grad()
-def stream(model: Taptr, clips: Clips, bf16: bool) -> Streamed:
-    """Every frame's answer at once: the newest frame of the window that runs when it arrives."""
+@torch.inference_mode()
+def stream(model: Taptr, clips: Clips) -> Streamed:
+    """Every frame's answer at once, from the tracker's own engine, a clip after another."""
     truth = to_truth(clips)
     start = start_positions(truth)
     position = start.unsqueeze(1).repeat(1, clips.video.shape[1], 1, 1)
     visible = torch.ones_like(truth.visible)
-    with torch.autocast(clips.video.device.type, torch.bfloat16, enabled=bf16):
-        encoded = encode_clips(model, clips.video)
-        for window in unroll(model, encoded, truth.start, start, range(clips.video.shape[1])):
-            newest = window.frames.stop - 1
-            position[:, newest] = window.result.position[:, -1].to(position.dtype)
-            visible[:, newest] = window.result.visibility[:, -1, :, VISIBLE_CLASS].sigmoid() > 0.5
+    for clip, video in enumerate(clips.video):
+        engine = SlidingWindow(model)
+        order: list[int] = []
+        for t, image in enumerate(video):
+            engine.push(image)
+            if order:
+                result = engine.commit() if engine.commits else engine.run()
+                assert result is not None
+                position[clip, t, order] = result.position[0, t % engine.slots].to(position.dtype)
+                visible[clip, t, order] = result.visibility[0, t % engine.slots, :, VISIBLE_CLASS] > 0
+            new = (truth.start[clip] == t).nonzero().flatten().tolist()
+            if new:
+                engine.add(start[clip, new], t)
+                order += new
     return Streamed(position, visible)
 
 
-def measure(model: Taptr, clips: Clips, bf16: bool = False, batch: int = 4) -> dict[str, float]:
+def measure(model: Taptr, clips: Clips) -> dict[str, float]:
     """delta_avg, share below 1 px, occlusion accuracy, accuracy of "always visible", delta_avg by displacement.
 
     Over all points and frames after the query, of clips in which nothing is averaged per video first; the figures of
     `taptr evaluate` are TAP-Vid's.
     """
-    parts = [_part(clips, i, i + batch) for i in range(0, clips.video.shape[0], batch)]
-    answers = [stream(model, part, bf16) for part in parts]
-    position = torch.cat([answer.position for answer in answers])
-    visible = torch.cat([answer.visible for answer in answers])
-    return score(position, visible, clips)
+    streamed = stream(model, clips)
+    return score(streamed.position, streamed.visible, clips)
 
 
 def score(position: Tensor, visible: Tensor, clips: Clips) -> dict[str, float]:
@@ -79,7 +83,3 @@ def score(position: Tensor, visible: Tensor, clips: Clips) -> dict[str, float]:
 
 def _mean(values: Tensor, where: Tensor) -> float:
     return float(values[where].mean()) if bool(where.any()) else float("nan")
-
-
-def _part(clips: Clips, first: int, last: int) -> Clips:
-    return Clips(*(getattr(clips, name)[first:last] for name in ("video", "xy", "visible", "inside", "query_frame")))
