@@ -123,6 +123,19 @@ def test_figures_are_those_of_the_trackers_own_answers(judged: Path, weights: Pa
     assert float(points[0]["visible_share"]) == pytest.approx(share, abs=1e-4)
 
 
+def test_tracks_are_those_of_a_live_user(judged: Path, weights: Path) -> None:
+    xy, visible = plain_tracks(load_model(weights, device="cpu"))
+    with np.load(judged / "tracks.npz") as found:
+        scale = np.array([WIDTH - 1, HEIGHT - 1])
+        np.testing.assert_allclose(found["points"].swapaxes(0, 1) * scale, xy, atol=1e-4)
+        np.testing.assert_array_equal(~found["occluded"].T, visible)
+    with (judged / "tracks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == FRAMES + FRAMES + FRAMES - 3
+    last = {row["id"]: row for row in rows if row["frame"] == str(FRAMES - 1)}
+    assert float(last["1"]["x"]) == pytest.approx(xy[-1, 1, 0], abs=1e-3)
+
+
 def test_two_runs_give_the_same_bytes(
     judged: Path, bag: Path, weights: Path, queries: Path, truth: Path, tmp_path: Path
 ) -> None:
@@ -135,7 +148,7 @@ def test_two_runs_give_the_same_bytes(
     assert "Against ground truth" in done.stdout
     names = {file.name for file in judged.iterdir()}
     assert names == {file.name for file in tmp_path.iterdir()}
-    assert {"metrics.json", "points.csv", "report.html", "timing.json"} <= names
+    assert names == {"metrics.json", "points.csv", "report.html", "timing.json", "tracks.csv", "tracks.npz"}
     for name in names - {"timing.json"}:
         assert (judged / name).read_bytes() == (tmp_path / name).read_bytes(), name
     timing = json.loads((tmp_path / "timing.json").read_text())["milliseconds"]
@@ -161,10 +174,13 @@ def test_report_is_one_file_that_needs_no_network(judged: Path, bag: Path, weigh
 
 
 def test_truth_alone_says_where_to_ask(bag: Path, weights: Path, truth: Path, tmp_path: Path) -> None:
-    """As an NPZ file, whose queries are the first images that show each point: the same as the CSV file's."""
+    """As NPZ files in pixels, and in TAP-Vid's layout, whose queries are the first images that show each point."""
     content = load_truth(truth)
     arrays = {"points": content.xy.swapaxes(0, 1), "occluded": ~content.visible.T, "annotated": content.annotated.T}
     np.savez(tmp_path / "truth.npz", **arrays)
+    points = arrays.pop("points") / np.array([WIDTH - 1, HEIGHT - 1])
+    np.savez(tmp_path / "layout.npz", points=points, image_size=(HEIGHT, WIDTH), **arrays)
+    np.testing.assert_allclose(load_truth(tmp_path / "layout.npz").xy, content.xy, atol=1e-4)
     figures = []
     for file in (truth, tmp_path / "truth.npz"):
         assert main(words(bag, weights, tmp_path / file.suffix, "--ground-truth", file, "--stretch", 0)) == 0
@@ -191,10 +207,13 @@ def test_recording_that_breaks_off_keeps_what_was_tracked(
     captured = capsys.readouterr()
     assert "partial results: " in captured.err and "009.png" in captured.err
     assert "Traceback" not in captured.err
-    report = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    partial = tmp_path / "out" / "partial"
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["partial"]
+    report = json.loads((partial / "metrics.json").read_text())
     assert (report["complete"], report["images"]) == (False, 9)
     assert "009.png" in report["problem"]
-    assert "<h1>frames (partial)</h1>" in (tmp_path / "out" / "report.html").read_text()
+    assert "<h1>frames (partial)</h1>" in (partial / "report.html").read_text()
+    assert np.load(partial / "tracks.npz")["points"].shape == (4, 9, 2)
 
 
 def test_images_of_another_size_end_the_tracking(
@@ -205,7 +224,7 @@ def test_images_of_another_size_end_the_tracking(
     for t, image in enumerate(sliding_video(6)):
         cv2.imwrite(str(folder / f"{t}.png"), image if t < 4 else image[:40])
     assert main(words(folder, weights, tmp_path / "out", "--grid", 2)) == 2
-    assert "tracking ends before image 4: image is 96 x 40 pixels" in capsys.readouterr().err
+    assert "tracking ends after 4 images: image is 96 x 40 pixels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from recorded import sliding_bag
+from recorded import HEIGHT, WIDTH, sliding_bag
 from ros_harness import Robot, wait_until
 from tiny import tiny_model
 
@@ -16,6 +16,8 @@ from taptrv2_core import Tracks, load_model, save_checkpoint
 from taptrv2_core.query_files import read_queries
 from taptrv2_core.recordings import open_recording
 from taptrv2_core.replay.run import Replayer
+from taptrv2_core.tracking_run import PointSource
+from taptrv2_core.tracking_run.reading import Decoder
 from taptrv2_ros.conversions import frame_message
 from taptrv2_ros.demo.node_process import NodeProcess
 from taptrv2_ros.msg import PointTracks
@@ -79,10 +81,12 @@ def _play(given: Given, robot: Robot, node: NodeProcess) -> list[PointTracks]:
 
 @pytest.fixture(scope="module")
 def offline(given: Given) -> list[Tracks]:
-    model = load_model(given.weights, device="cpu")
+    points = PointSource(read_queries(given.queries))
+    points.begin((HEIGHT, WIDTH), FRAMES)
     with open_recording(given.bag) as recording:
-        replay = Replayer(model, read_queries(given.queries), stretch=0).run(recording.frames, lambda: None)
-    assert not replay.problem and not replay.refused and not replay.cuts
+        frames = Decoder(recording, None, pytest.fail).frames()
+        replay = Replayer(load_model(given.weights, device="cpu"), points, stretch=0).run(frames, lambda: None)
+    assert not replay.problem and not replay.repeated and not replay.cuts
     return replay.tracks
 
 

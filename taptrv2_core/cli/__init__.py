@@ -43,6 +43,10 @@ COMMANDS = {
     "evaluate-bag": Command(
         "taptrv2_core.cli.evaluate_bag", "track a recording as the live node does, and judge the tracks in a report"
     ),
+    "evaluate-bags": Command(
+        "taptrv2_core.cli.evaluate_bags",
+        "the same for many recordings, on all devices of this machine or a Ray cluster",
+    ),
     "bench": Command("taptrv2_core.cli.bench", "measure speed on this machine, beside other methods"),
 }
 

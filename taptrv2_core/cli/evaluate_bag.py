@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from taptrv2_core.cli import CommandError
+from taptrv2_core.cli.interrupt import first_interrupt
 from taptrv2_core.evaluation.progress import counting_bar
-from taptrv2_core.replay.job import Job, Outcome, evaluate_recording
+from taptrv2_core.replay.job import Job, evaluate_recording
 from taptrv2_core.replay.report import sections
+from taptrv2_core.replay.results import Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +41,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     points("--grid", type=int, default=0, metavar="N", help="N x N points in the first image")
     points("--corners", type=int, default=64, metavar="N",
         help="without any of these: N corners of the first image (default %(default)s)")
+    add("--table", choices=["csv", "parquet"], default="csv", help="kind of the table of tracks (default %(default)s)")
     add("--topic", help="image topic, for bags with several")
     add("--images", type=int, metavar="N", help="at most so many images")
     add("--model", "--weights", default="small", metavar="NAME|FILE",
@@ -55,7 +58,8 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate one recording, print its figures. 0: all of it; 2: partial results; 130: interrupted."""
     check_numbers(args)
-    outcome = evaluate_recording(job_from(args, args.input, args.out), bar_of_images)
+    with first_interrupt() as interrupted:
+        outcome = evaluate_recording(job_from(args, args.input, args.out), bar_of_images, interrupted)
     print(summary(outcome))
     print(f"\n{outcome.folder / 'report.html'}")
     return exit_code(outcome)
@@ -95,6 +99,7 @@ def job_from(args: argparse.Namespace, recording: Path, out: Path | None) -> Job
         takeover_interval=args.takeover_interval,
         stretch=args.stretch,
         images=args.images,
+        table=args.table,
         timing_in_report=args.timing_in_report,
     )
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import torch
 
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
+from taptrv2_core.cli.interrupt import first_interrupt
 from taptrv2_core.evaluation.progress import counting_bar
 from taptrv2_core.model import Taptr
 from taptrv2_core.tracking_run.run import INTERRUPTED, Outcome, Run, TrackOptions
@@ -68,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         takeover_interval=args.takeover_interval, table=args.table, overlay=args.overlay, rerun=args.rerun,
         bag=args.bag,
     )  # fmt: skip
-    with _first_interrupt() as interrupted:
+    with first_interrupt() as interrupted:
         outcome = Run(options, _note, interrupted)(lambda: _model(args), lambda n: counting_bar(n, "image", "Tracking"))
     return _report(outcome)
 
@@ -88,28 +84,6 @@ def _model(args: argparse.Namespace) -> Taptr:
     if not model.trained:
         _note(f"the weights are untrained ({model.source}): the tracks mean nothing")
     return model
-
-
-@contextmanager
-def _first_interrupt() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C (or SIGTERM) has come: the first ends the run in good order, the second at once."""
-    came = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if came.is_set():
-            raise KeyboardInterrupt
-        came.set()
-        _note("interrupted: finishing what was begun (once more: at once)")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _note(text: str) -> None:

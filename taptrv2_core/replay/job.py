@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import itertools
-import json
-import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from taptrv2_core.checkpoint import load_model
+from taptrv2_core.encodings import RgbImage
 from taptrv2_core.errors import QueryError, RecordingError
+from taptrv2_core.extras import optional
 from taptrv2_core.model import Taptr
-from taptrv2_core.query_files import Query, check_queries, grid_queries, read_queries
-from taptrv2_core.recordings import Frame, Recording, open_recording
-from taptrv2_core.replay.figures import Figures, for_json
-from taptrv2_core.replay.measures import Judged, PointFigures, measure, point_figures
-from taptrv2_core.replay.report import ReportContent, render_report
+from taptrv2_core.query_files import Query, grid_queries, read_queries
+from taptrv2_core.recordings import Recording, open_recording
+from taptrv2_core.replay.results import FILES, Outcome, write_results
 from taptrv2_core.replay.run import Replay, Replayer, to_judge
-from taptrv2_core.replay.snapshots import draw_tracks, jpeg
 from taptrv2_core.replay.truth import Truth, load_truth
 from taptrv2_core.seeding import spread_corners
+from taptrv2_core.tracking_run import PointSource
+from taptrv2_core.tracking_run.outputs.output import Output
+from taptrv2_core.tracking_run.outputs.table import CsvTable, ParquetTable
+from taptrv2_core.tracking_run.outputs.tapvid import TapVidArrays
+from taptrv2_core.tracking_run.reading import Decoder, look_ahead
+from taptrv2_core.tracking_run.threads import ReadAhead
+from taptrv2_core.tracking_run.workspace import Workspace
+from taptrv2_core.tracking_run.writing import OutputError, Outputs
 
-PERCENTILES = (50, 90, 95, 99)
-_PICTURES = 4  # in the report
+_AHEAD = 4  # images decoded before they are tracked
 
 StartProgress = Callable[[str, int], AbstractContextManager[Callable[[], object]]]
 """Called with the recording's name and how many images it has (0: not known); what it gives is called after each."""
+Stop = Callable[[], bool]
+"""Whether to end early, with what there is; asked before each image."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Job:
 
     Attributes:
         input: bag, video or folder of images.
-        out: folder of results, made if it is not there.
+        out: folder of results, made if it is not there; partial ones lie in ``partial`` inside it.
         topic: of the images, where a bag has several.
         queries: file of points; None: those of the truth, or of ``grid``, or corners.
         truth: file of true tracks of the same points in the same order.
@@ -53,6 +55,7 @@ class Job:
         takeover_interval: as for ``Tracker``.
         stretch: images of a forward-backward check; 0: none is made.
         images: at most so many.
+        table: "csv" or "parquet".
         timing_in_report: then the report differs from run to run.
     """
 
@@ -70,52 +73,50 @@ class Job:
     takeover_interval: int = 1
     stretch: int = 24
     images: int | None = None
+    table: str = "csv"
     timing_in_report: bool = False
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a job; files of results are in ``folder``."""
-
-    name: str
-    folder: Path
-    images: int
-    """Tracked."""
-    points: int
-    figures: Figures
-    problem: str = ""
-    """Why the recording was not tracked to its end; empty if it was."""
-    interrupted: bool = False
-    notes: tuple[str, ...] = ()
-    """What else the reader has to know: images left out, queries not asked."""
-    latency: dict[str, float] = field(default_factory=dict)
-    """Milliseconds of an image, by percentile; of this run alone."""
-
-
-def evaluate_recording(job: Job, start_progress: StartProgress) -> Outcome:
+def evaluate_recording(job: Job, start_progress: StartProgress, stop: Stop) -> Outcome:
     """Track a recording, measure, and write tracks, figures and report.
 
     Raises:
-        RecordingError, QueryError, PointError: the recording, the queries or the truth cannot be used. Once an image is
-            tracked, a recording that breaks off is not an error: its results are kept, and ``problem`` says so.
+        RecordingError, QueryError: the recording, the queries or the truth cannot be used. Once an image is tracked, a
+            recording that breaks off is not an error: its results are kept, and the outcome's ``problem`` says so.
         CheckpointError: the weights cannot be loaded.
+        MissingPackageError: a package that reports or this recording need is not installed.
         OSError: results cannot be written.
     """
+    for package in ("matplotlib", "jinja2"):  # before anything that takes long
+        optional(package, package, "the report")
     truth = load_truth(job.truth) if job.truth else None
     with open_recording(job.input, job.topic) as recording:
-        first, frames = _peek(recording)
-        queries = _queries(job, truth, first, recording)
-        if job.threads:
-            torch.set_num_threads(job.threads)
-        model = cached_model(job.weights, job.device, job.dtype)
-        job.out.mkdir(parents=True, exist_ok=True)
-        total = min(recording.count, job.images or recording.count)
-        replayer = Replayer(model, queries, job.takeover_interval, job.stretch)
-        with start_progress(recording.name, total) as advance:
-            replay = replayer.run(itertools.islice(frames, job.images), advance)
+        decoder = Decoder(recording, job.images, lambda _: None)
+        with ReadAhead(decoder.frames(), _AHEAD) as ready:
+            head, frames = look_ahead(iter(ready))
+            if not head:
+                raise RecordingError(f"{job.input}: no usable image in it: {decoder.first_problem or 'empty'}")
+            first = head[0].image
+            queries = _queries(job, truth, first, recording)
+            points = PointSource(queries)
+            points.begin((first.shape[0], first.shape[1]), recording.count)
+            if job.threads:
+                torch.set_num_threads(job.threads)
+            model = cached_model(job.weights, job.device, job.dtype)
+            workspace = Workspace(job.out, [f"tracks.{job.table}", "tracks.npz", *FILES], job.input)
+            outputs = Outputs(workspace.partial, _outputs(job, workspace.partial, points))
+            replayer = Replayer(model, points, job.takeover_interval, job.stretch, outputs.put)
+            with start_progress(recording.name, min(recording.count, job.images or recording.count)) as advance:
+                replay = _finish(outputs, lambda: replayer.run(frames, advance, stop))
     if not replay.tracks:
-        raise RecordingError(replay.problem or f"{job.input}: none of its images could be used: {replay.refused[0]}")
-    return _write(job, recording, model, replay, to_judge(replay, queries, truth))
+        raise RecordingError(f"{job.input}: {replay.problem}")
+    judged = to_judge(replay, points, queries, truth)
+    notes = _notes(replay, decoder, points)
+    outcome = write_results(workspace.partial, job, recording, model, replay, judged, notes)
+    if outcome.problem:
+        return outcome
+    workspace.publish()
+    return outcome.moved(workspace.folder)
 
 
 @functools.lru_cache(maxsize=1)
@@ -124,22 +125,35 @@ def cached_model(weights: str, device: str, dtype: str) -> Taptr:
     return load_model(weights, device=device, dtype=dtype)
 
 
-def _peek(recording: Recording) -> tuple[Frame, Any]:
-    """The first image, and all of them."""
-    first = next(recording.frames, None)
-    if first is None:
-        raise RecordingError(f"{recording.name}: no images in {recording.description}")
-    return first, itertools.chain([first], recording.frames)
+def _finish(outputs: Outputs, run: Callable[[], Replay]) -> Replay:
+    """Run, and finish the files of tracks whatever happens."""
+    try:
+        replay = run()
+    except BaseException:
+        with suppress(OSError):  # what happened first is told
+            outputs.close()
+        raise
+    try:
+        outputs.close()
+    except OutputError as error:
+        replay.problem = replay.problem or str(error)
+    return replay
 
 
-def _queries(job: Job, truth: Truth | None, first: Frame, recording: Recording) -> list[Query]:
+def _outputs(job: Job, folder: Path, points: PointSource) -> list[Output]:
+    kind = CsvTable if job.table == "csv" else ParquetTable
+    return [
+        kind(folder / f"tracks.{job.table}", points.labels),
+        TapVidArrays(folder / "tracks.npz", points.labels),
+    ]
+
+
+def _queries(job: Job, truth: Truth | None, image: RgbImage, recording: Recording) -> list[Query]:
     if truth is not None and recording.count and truth.frames > recording.count:
         raise RecordingError(
             f"{job.truth}: ground truth of {truth.frames} images, but {job.input} has {recording.count}: it belongs to "
             "another recording, or another topic"
         )
-    image = first.rgb()
-    size = (image.shape[0], image.shape[1])
     if job.queries is not None:
         queries = read_queries(job.queries)
         if truth is not None and len(queries) != len(truth.ids):
@@ -147,104 +161,35 @@ def _queries(job: Job, truth: Truth | None, first: Frame, recording: Recording) 
                 f"{job.queries} has {len(queries)} points and {job.truth} {len(truth.ids)}: the truth has to be of the "
                 "same points in the same order"
             )
-    elif truth is not None:
+        return queries
+    if truth is not None:
         rows = zip(truth.query_xy.tolist(), truth.query_frame.tolist(), truth.ids.tolist(), strict=True)
-        queries = [Query(x, y, t, source=f"{job.truth}, point {i}") for (x, y), t, i in rows]
-    elif job.grid:
-        queries = grid_queries(job.grid, size)
-    else:
-        queries = [Query(x, y, source="corners") for x, y in spread_corners(image, job.corners).tolist()]
-        if not queries:
-            raise QueryError(f"{job.input}: no corners in the first image; give --queries or --grid")
-    check_queries(queries, size, recording.count)
-    return queries
+        return [Query(x, y, t, source=f"{job.truth}, point {i}") for (x, y), t, i in rows]
+    if job.grid:
+        return grid_queries(job.grid, (image.shape[0], image.shape[1]))
+    corners = [Query(x, y, source="corners") for x, y in spread_corners(image, job.corners).tolist()]
+    if not corners:
+        raise QueryError(f"{job.input}: no corners in the first image; give --queries or --grid")
+    return corners
 
 
-def _write(job: Job, recording: Recording, model: Taptr, replay: Replay, judged: Judged) -> Outcome:
-    figures, points = measure(judged, replay.forward_backward), point_figures(judged)
-    milliseconds = np.array(replay.milliseconds[: len(replay.tracks)])
-    latency = {f"p{share}": round(float(np.percentile(milliseconds, share)), 3) for share in PERCENTILES}
-    latency |= {"mean": round(float(milliseconds.mean()), 3), "max": round(float(milliseconds.max()), 3)}
-    notes = _notes(replay)
-    about = {
-        "recording": recording.name,
-        "topic": recording.topic,
-        "images": len(replay.tracks),
-        "images_left_out": len(replay.refused),
-        "points": len(judged.ids),
-        "complete": not replay.problem,
-        "problem": replay.problem or None,
-        "weights": Path(job.weights).name,
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "takeover_interval": job.takeover_interval,
-    }
-    content = ReportContent(
-        title=recording.name + (" (partial)" if replay.problem else ""),
-        facts=_facts(about, recording, judged),
-        warnings=[*([f"Partial results: {replay.problem}"] if replay.problem else []), *notes],
-        figures=figures,
-        judged=judged,
-        points=points,
-        pictures=[
-            (f"image {replay.numbers[i]}, {judged.seconds[i]:.2f} s", jpeg(draw_tracks(i, image, judged)))
-            for i, image in replay.snapshots.pick(_PICTURES)
-        ],
-        returned=replay.returned,
-        latency=milliseconds if job.timing_in_report else np.zeros(0),
-    )
-    _write_json(job.out / "metrics.json", {**about, "figures": for_json(figures)})
-    _write_json(job.out / "timing.json", {"recording": recording.name, "milliseconds": latency})
-    _write_points(job.out / "points.csv", points)
-    (job.out / "report.html").write_text(render_report(content), encoding="utf-8")
-    return Outcome(
-        recording.name, job.out, len(replay.tracks), len(judged.ids), figures, replay.problem, replay.interrupted,
-        tuple(notes), latency,
-    )  # fmt: skip
-
-
-def _notes(replay: Replay) -> list[str]:
+def _notes(replay: Replay, decoder: Decoder, points: PointSource) -> list[str]:
+    """What the reader has to know beside the figures."""
     notes = []
-    if replay.refused:
+    if decoder.left_out:
         notes.append(
-            f"{len(replay.refused)} images could not be used and were left out, the first: {replay.refused[0]}"
+            f"{decoder.left_out} images could not be used and are left out; the first: {decoder.first_problem}"
         )
+    if replay.repeated:
+        notes.append(f"{replay.repeated} images had the stamp of the one before and are left out, as the node does")
     if replay.cuts:
         notes.append(
             f"the live node, as it is configured by default, would forget all points and start anew {len(replay.cuts)} "
-            f"times (max_gap), which was not done here. The first: {replay.cuts[0]}"
+            f"times (max_gap), which was not done here; the first: {replay.cuts[0]}"
         )
-    if replay.not_asked:
+    if points.unmet:
         notes.append(
-            f"{len(replay.not_asked)} queries were not asked, as their images did not come or could not be used, the "
-            f"first: {replay.not_asked[0].source}"
+            f"{len(points.unmet)} queries were not asked, as their images did not come or could not be used; the "
+            f"first: {points.unmet[0].source}"
         )
     return notes
-
-
-def _facts(about: dict[str, Any], recording: Recording, judged: Judged) -> list[tuple[str, str]]:
-    height, width = judged.frame_size
-    return [
-        ("recording", f"{about['recording']}: {recording.description}"),
-        ("images", f"{about['images']} of {width} x {height}, {judged.seconds[-1]:.2f} s"),
-        ("points", str(about["points"])),
-        ("network", f"{about['weights']}, {about['dtype']} on {about['device']}"),
-    ]
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_points(path: Path, points: list[PointFigures]) -> None:
-    """One row a point; empty where it never happened or is not known."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([f.name for f in fields(PointFigures)])
-        for point in points:
-            values = asdict(point).values()
-            writer.writerow(["" if isinstance(v, float) and not math.isfinite(v) else _cell(v) for v in values])
-
-
-def _cell(value: float | int) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

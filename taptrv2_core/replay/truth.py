@@ -61,7 +61,8 @@ class Truth:
 def load_truth(path: Path) -> Truth:
     """Read a file of true tracks.
 
-    NPZ: ``points`` (N, T, 2) in pixels, ``visible`` or ``occluded`` (N, T), and optionally ``annotated`` (N, T).
+    NPZ: ``points`` (N, T, 2) in pixels, ``visible`` or ``occluded`` (N, T), and optionally ``annotated`` (N, T). With
+    ``image_size`` (height, width) the points lie in [0, 1] as TAP-Vid has them: the layout of ``taptr track``.
     CSV: columns ``frame`` (from 0), ``id``, ``x``, ``y`` and optionally ``visible`` (1, the default, or 0); frames and
     points that have no row are not annotated, and x and y may be empty where a point is hidden.
 
@@ -83,6 +84,9 @@ def _read_npz(path: Path) -> Truth:
             points = np.asarray(data["points"], dtype=np.float32)
             visible = np.asarray(data["visible"] if "visible" in data else ~data["occluded"].astype(np.bool_), np.bool_)
             annotated = np.asarray(data["annotated"] if "annotated" in data else np.ones_like(visible), np.bool_)
+            if "image_size" in data:
+                height, width = data["image_size"]
+                points = points * np.array([width - 1, height - 1], np.float32)
     except Exception as error:  # a damaged file raises nearly anything: BadZipFile, KeyError, ValueError, ...
         raise RecordingError(
             f"{path}: cannot be read as arrays 'points' (N, T, 2) and 'visible' or 'occluded' (N, T): {error}"

@@ -40,6 +40,8 @@ class PointSource:
         self.max_points = max(_ROOM, len(queries) + grid * grid + 2 * seed)
         self.labels: dict[int, Label] = {}
         """Of every point so far, by its id."""
+        self.asked: dict[int, Query] = {}
+        """Of every point so far that was a query, by its id."""
 
     @property
     def seeds(self) -> bool:
@@ -64,6 +66,7 @@ class PointSource:
         assert self._schedule is not None
         queries = self._schedule.due(frame, stamp)
         ids = tracker.add_points([(q.x, q.y) for q in queries])
+        self.asked.update(zip(ids, queries, strict=True))
         self.labels.update({i: Label(q.name, q.group) for i, q in zip(ids, queries, strict=True)})
 
     def seed(self, tracker: Tracker, image: RgbImage, tracks: Tracks, stamp: int) -> None:

@@ -1,0 +1,87 @@
+"""The same jobs on a cluster: Ray chooses the machines, and repeats what a lost machine took with it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from taptrv2_core.extras import optional
+from taptrv2_core.replay.job import Job, Stop
+from taptrv2_core.replay.many import INTERRUPTED, Result, one_line, run_job
+from taptrv2_core.replay.results import Outcome
+from taptrv2_core.tracking_run.workspace import PARTIAL
+
+_POLL = 0.5  # seconds
+RETRIES = 2  # of a job whose worker or machine was lost
+
+
+class RayCluster:
+    """Jobs as Ray tasks. Every machine needs this package, and sees recordings, queries and weights at the same paths.
+
+    Args:
+        address: of the cluster, as ``ray.init`` takes it; "local" starts one on this machine, "auto" finds a running
+            one.
+        device: "auto" (a GPU for each job if the cluster has any), "cpu" or "cuda".
+        threads: CPU threads of a job.
+    """
+
+    def __init__(self, address: str, device: str, threads: int) -> None:
+        if device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"--device {device}: on a cluster Ray chooses the GPU; give auto, cpu or cuda")
+        self._ray = optional("ray", "ray", "evaluating on a cluster")
+        try:
+            self._ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="error")
+        except (ConnectionError, ValueError) as error:
+            raise ValueError(f"--ray {address}: no Ray cluster can be reached there: {error}") from error
+        gpus = self._ray.cluster_resources().get("GPU", 0) > 0
+        self._device = ("cuda" if gpus else "cpu") if device == "auto" else device
+        self._threads = threads
+        self.description = (
+            f"Ray, {len(self._ray.nodes())} machines, {self._ray.cluster_resources().get('CPU', 0):.0f} CPUs, "
+            f"{self._ray.cluster_resources().get('GPU', 0):.0f} GPUs"
+        )
+
+    def run(self, jobs: Sequence[Job], stop: Stop) -> Iterator[Result]:
+        """See ``Runner``. What is in work when ``stop`` says so is given up."""
+        needs = {"num_cpus": max(self._threads, 1), "num_gpus": int(self._device == "cuda")}
+        task = self._ray.remote(max_retries=RETRIES, **needs)(run_elsewhere)
+        pending = {task.remote(replace(job, device=self._device)): job for job in jobs}
+        while pending:
+            ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=_POLL)
+            for reference in ready:
+                yield self._result(reference, pending.pop(reference))
+            if stop():
+                for reference, job in pending.items():
+                    self._ray.cancel(reference)
+                    yield Result(job, None, INTERRUPTED)
+                return
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        self._ray.shutdown()
+
+    def _result(self, reference: Any, job: Job) -> Result:
+        try:
+            answer, files = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            return Result(job, None, f"its worker died on the cluster, {1 + RETRIES} times in all: {one_line(error)}")
+        for name, content in files.items():
+            (job.out / name).parent.mkdir(parents=True, exist_ok=True)
+            (job.out / name).write_bytes(content)
+        if isinstance(answer, str):
+            return Result(job, None, answer)
+        return Result(job, answer.moved(job.out / PARTIAL if answer.problem else job.out))
+
+
+def run_elsewhere(job: Job) -> tuple[Outcome | str, dict[str, bytes]]:
+    """On the machine that Ray chose: the job, and its files, which may have no place there."""
+    with tempfile.TemporaryDirectory(prefix="taptr_") as folder:
+        here = Path(folder) / "results"
+        answer = run_job(replace(job, out=here), lambda: False)
+        files = {str(f.relative_to(here)): f.read_bytes() for f in sorted(here.rglob("*")) if f.is_file()}
+    if isinstance(answer, str):
+        answer = answer.replace(str(here), str(job.out))
+    return answer, files
