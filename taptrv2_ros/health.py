@@ -32,6 +32,7 @@ def camera_health(camera: Camera, period: Period) -> Verdict:
         return OK, f"waiting for the first image on '{context.session.topic}'"
     points = context.session.num_points
     verdicts = [*_troubles(monitor, period, now, context.session.max_points), (OK, f"tracking {points} points")]
+    verdicts += [(WARN, problem) for problem in (part.problem() for part in camera.parts) if problem]
     return max(verdicts, key=lambda verdict: verdict[0])
 
 

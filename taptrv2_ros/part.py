@@ -91,6 +91,10 @@ class CameraPart:
         """Whether somebody subscribes to what this part publishes for frames; where nobody does, lazy nodes sleep."""
         return False
 
+    def problem(self) -> str:
+        """What keeps this part from doing its work now, for diagnostics; empty where nothing does. From any thread."""
+        return ""
+
     def on_frame(self, tracked: TrackedFrame) -> None:
         """An image was tracked. In the worker's thread, in the order of parts.py; the session may be used."""
 

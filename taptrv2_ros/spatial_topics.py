@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +22,12 @@ from taptrv2_ros.conversions import to_depth
 from taptrv2_ros.messages import NANOSECONDS, nanoseconds
 from taptrv2_ros.pairing import Pairing
 from taptrv2_ros.part import CameraContext, CameraPart
-from taptrv2_ros.session import TrackedFrame
+from taptrv2_ros.qos import image_qos
+from taptrv2_ros.session import MOST_PROBLEMS, TrackedFrame
 from taptrv2_ros.spatial_messages import SpatialPoints, cloud_message, marker_message
 
 _QUEUE = 5
+_RECENT = 20  # images that say whether there is a problem: one in seven without depth is none
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,11 @@ class SpatialTopics(CameraPart):
 
     def __init__(self, context: CameraContext) -> None:
         super().__init__(context)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._subscriptions: list[Subscription] = []
         self._info: CameraInfo | None = None
         self._told: set[str] = set()
+        self._problems: deque[str] = deque(maxlen=_RECENT)
         self._cloud = context.node.create_publisher(PointCloud2, context.topic("points"), _QUEUE)
         self._markers = context.node.create_publisher(MarkerArray, context.topic("markers"), _QUEUE)
         self._pairing: Pairing[_Waiting, Image | CompressedImage] = Pairing(0)
@@ -58,12 +62,14 @@ class SpatialTopics(CameraPart):
         self._pairing = Pairing(round(parameters.depth_tolerance * NANOSECONDS))
         if not parameters.depth_topic:
             return
-        qos = QoSProfile(depth=_QUEUE, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        small = QoSProfile(depth=_QUEUE, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         group = MutuallyExclusiveCallbackGroup()
         kind = CompressedImage if parameters.depth_topic.endswith("/compressedDepth") else Image
         self._subscriptions = [
-            node.create_subscription(kind, parameters.depth_topic, self._on_depth, qos, callback_group=group),
-            node.create_subscription(CameraInfo, parameters.info_topic, self._on_info, qos, callback_group=group),
+            node.create_subscription(
+                kind, parameters.depth_topic, self._on_depth, image_qos(parameters), callback_group=group
+            ),
+            node.create_subscription(CameraInfo, parameters.info_topic, self._on_info, small, callback_group=group),
         ]
 
     def stop(self) -> None:
@@ -78,63 +84,90 @@ class SpatialTopics(CameraPart):
     def wanted(self) -> bool:
         return bool(self._cloud.get_subscription_count() or self._markers.get_subscription_count())
 
+    def problem(self) -> str:
+        with self._lock:
+            recent = list(self._problems)
+        failed = [problem for problem in recent if problem]
+        return failed[-1] if 2 * len(failed) > len(recent) else ""
+
     def on_frame(self, tracked: TrackedFrame) -> None:
         if self._subscriptions:
             waiting = _Waiting(tracked, *self.context.session.points.groups.table(tracked.result.tracks.ids.tolist()))
             with self._lock:
-                self._publish(self._pairing.add_item(nanoseconds(tracked.result.header.stamp), waiting))
+                self._settle(self._pairing.add_item(nanoseconds(tracked.result.header.stamp), waiting))
 
     def on_reset(self, reason: str) -> None:
         with self._lock:
             self._pairing.clear()
 
     def _on_info(self, message: CameraInfo) -> None:
+        if self._info is None:
+            lens = message.distortion_model or "no distortion"
+            self.context.node.get_logger().info(
+                f"calibration on '{self._info_topic}': {message.width}x{message.height} pixels, {lens}"
+            )
         self._info = message
 
     def _on_depth(self, message: Image | CompressedImage) -> None:
         with self._lock:
-            self._publish(self._pairing.add_depth(nanoseconds(message.header.stamp), message))
+            self._settle(self._pairing.add_depth(nanoseconds(message.header.stamp), message))
 
-    def _publish(self, pairs: list[tuple[_Waiting, Image | CompressedImage | None]]) -> None:
+    def _settle(self, pairs: list[tuple[_Waiting, Image | CompressedImage | None]]) -> None:
         for waiting, depth in pairs:
-            if depth is None:
+            problem = self._missing if depth is None else self._publish(waiting, depth)
+            self._problems.append(problem)
+            if problem:
                 self.context.session.counters.without_depth += 1
-                continue
-            cloud, markers = (p.get_subscription_count() > 0 for p in (self._cloud, self._markers))
-            if not (cloud or markers):
-                continue
-            try:
-                points = self._points(waiting, depth)
-            except (CalibrationError, ConversionError) as error:
-                self.context.session.counters.without_depth += 1
-                self._tell(str(getattr(error, "problem", error)), f"no points in space: {error}")
-                continue
-            if cloud:
-                self._cloud.publish(cloud_message(points))
-            if markers:
-                self._markers.publish(marker_message(points))
+            if problem != self._missing or self.problem() == self._missing:  # one that is missing is nothing to tell
+                self._tell(problem)
 
-    def _points(self, waiting: _Waiting, message: Image | CompressedImage) -> SpatialPoints:
-        parameters = self.context.parameters
-        if self._info is None:
-            topic = self.context.node.resolve_topic_name(parameters.info_topic)
-            raise CalibrationError(f"depth comes, but no camera_info on '{topic}' (parameter camera_info_topic)")
+    def _publish(self, waiting: _Waiting, depth: Image | CompressedImage) -> str:
+        """Publish an image's points in space to those who subscribe; returns why that cannot be done, or nothing."""
+        info = self._info
+        if info is None:
+            return f"depth comes, but no camera_info on '{self._info_topic}' (parameter camera_info_topic)"
+        cloud, markers = (p.get_subscription_count() > 0 for p in (self._cloud, self._markers))
+        if not (cloud or markers):
+            return ""
+        try:
+            points = self._points(waiting, depth, info)
+        except (CalibrationError, ConversionError) as error:
+            return str(error)
+        if cloud:
+            self._cloud.publish(cloud_message(points))
+        if markers:
+            self._markers.publish(marker_message(points))
+        return ""
+
+    def _points(self, waiting: _Waiting, message: Image | CompressedImage, info: CameraInfo) -> SpatialPoints:
         header, size = waiting.tracked.result.header, waiting.tracked.image_size
         if message.header.frame_id != header.frame_id:
             self._tell(
-                "frame",
                 f"depth is in frame '{message.header.frame_id}', images are in '{header.frame_id}': points in space "
-                "are right only if the depth is registered to the images",
+                "are right only if the depth is registered to the images"
             )
-        camera, depth = camera_model(self._info, size, parameters.image_rectified), to_depth(message)
+        camera, depth = camera_model(info, size, self.context.parameters.image_rectified), to_depth(message)
         check_registered(depth, size)
         tracks = waiting.tracked.result.tracks
         metres = np.where(tracks.visible, depth_at(depth, tracks.xy, size), np.nan)
         xyz = points_in_space(camera, tracks.xy, metres)
         return SpatialPoints(header, tracks, waiting.group, waiting.group_names, xyz)
 
-    def _tell(self, problem: str, text: str) -> None:
-        """Each problem once."""
-        if problem not in self._told:
-            self._told.add(problem)
-            self.context.node.get_logger().warning(f"'{self.context.parameters.depth_topic}': {text}")
+    @property
+    def _missing(self) -> str:
+        parameters = self.context.parameters
+        return (
+            f"no depth on '{self.context.node.resolve_topic_name(parameters.depth_topic)}' within "
+            f"{parameters.depth_tolerance:g} s of the images' stamps (parameters depth_topic, depth_tolerance)"
+        )
+
+    @property
+    def _info_topic(self) -> str:
+        return str(self.context.node.resolve_topic_name(self.context.parameters.info_topic))
+
+    def _tell(self, problem: str) -> None:
+        """Each kind of problem once: numbers that follow a colon may differ from image to image."""
+        kind = problem.split(":")[0]
+        if problem and kind not in self._told and len(self._told) < MOST_PROBLEMS:
+            self._told.add(kind)
+            self.context.node.get_logger().warning(f"points in space: {problem}")
