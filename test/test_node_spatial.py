@@ -17,6 +17,7 @@ pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package
 pytest.importorskip("yaml")
 import yaml
 from camera_process import camera_image, camera_stamp
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from ros_harness import SIZE, Setup, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tiny import tiny_model
@@ -86,6 +87,16 @@ def test_without_calibration_it_says_so_and_tracks_on(camera: DepthCamera) -> No
     said = "points in space: depth comes, but no camera_info on '/test/camera_info'"
     wait_until(lambda: said in camera.setup.log.read_text(), "the warning")
     assert camera.setup.log.read_text().count(said) == 1
+    reports: list[DiagnosticArray] = []
+    subscription = camera.node.create_subscription(DiagnosticArray, "/diagnostics", reports.append, 10)
+
+    def diagnosed() -> bool:
+        camera.follow()
+        states = [s for report in reports for s in report.status if s.level == DiagnosticStatus.WARN]
+        return any("no camera_info on '/test/camera_info'" in s.message for s in states)
+
+    wait_until(diagnosed, "the diagnosis")
+    camera.node.destroy_subscription(subscription)
     assert camera.clouds == []
 
 
