@@ -57,7 +57,8 @@ def run_job(job: Job, stop: Stop) -> Outcome | str:
         with suppress(OSError):
             job.out.mkdir(parents=True, exist_ok=True)
             (job.out / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
-        return f"{type(error).__name__}: {error} (a fault of this program; see {job.out / ERROR_FILE})"
+        kind = type(error).__name__
+        return f"{kind}: {one_line(error)} (a fault of this program; see {job.out / ERROR_FILE})"
 
 
 def local_devices(device: str, threads: int, workers: int | None = None) -> list[str]:
