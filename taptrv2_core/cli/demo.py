@@ -7,16 +7,20 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
 from taptrv2_core.demos.rainbow import draw_rainbow
 from taptrv2_core.demos.source import Images, open_images
+from taptrv2_core.demos.sticker import Box, Surface, draw_sticker, follow_surface, load_artwork, own_artwork
 from taptrv2_core.drawing import VideoWriter
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.errors import RecordingError
 from taptrv2_core.extras import optional
 from taptrv2_core.model import Taptr
+
+Step = TypeVar("Step")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rainbow.add_argument(
         "--grid", type=_positive, default=24, metavar="N", help="points along the longer side (default %(default)s)"
     )
+    sticker = demos.add_parser("sticker", help="an image that stays on the surface it was put on, as a video")
+    _add_common(sticker)
+    _add_video(sticker)
+    sticker.add_argument(
+        "--image", type=Path, metavar="FILE", help="the sticker, PNG with alpha or any image (default: one of our own)"
+    )
+    sticker.add_argument("--box", type=_box, metavar="X,Y,W,H", help="where it is put, pixels (default: the middle)")
+    sticker.add_argument("--frame", type=_number, default=0, metavar="K", help="image it is put on, from 0 (default 0)")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -51,15 +63,39 @@ def _add_video(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make what was asked for. Returns the exit code."""
-    demos: dict[str, Callable[[argparse.Namespace], int]] = {"rainbow": _rainbow}
+    demos: dict[str, Callable[[argparse.Namespace], int]] = {"rainbow": _rainbow, "sticker": _sticker}
     return demos[args.demo](args)
 
 
 def _rainbow(args: argparse.Namespace) -> int:
     optional("av", "av", "writing videos")
     model = _model(args)
-    with open_images(args.input, args.topic, args.frames, args.seed) as source:
+    with _open(args) as source:
         return _write(args, source, draw_rainbow(model, source, args.grid))
+
+
+def _sticker(args: argparse.Namespace) -> int:
+    optional("av", "av", "writing videos")
+    artwork = own_artwork() if args.image is None else load_artwork(args.image)
+    model = _model(args)
+    with _open(args) as source:
+        steps = follow_surface(model, source.images, args.frame, args.box)
+        surface = None
+        for step in _with_progress(steps, source.count, "Tracking"):
+            surface = step if isinstance(step, Surface) else None
+    assert surface is not None  # it comes last
+    lost = sum(not placement.sure for placement in surface.placements)
+    if lost:
+        print(
+            f"taptr demo: in {lost} of {len(surface.placements)} images the surface was not found; it is bridged there",
+            file=sys.stderr,
+        )
+    with _open(args) as source:
+        return _write(args, source, draw_sticker(source.images, surface, artwork))
+
+
+def _open(args: argparse.Namespace) -> Images:
+    return open_images(args.input, args.topic, args.frames, args.seed)
 
 
 def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage]) -> int:
@@ -70,7 +106,7 @@ def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage
     status = 0
     with VideoWriter(path, source.rate) as writer:
         try:
-            for picture in _with_progress(pictures, source.count):
+            for picture in _with_progress(pictures, source.count, "Drawing"):
                 writer.write(picture)
         except KeyboardInterrupt:
             status = 130
@@ -84,10 +120,11 @@ def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage
     return status
 
 
-def _with_progress(pictures: Iterator[RgbImage], total: int) -> Iterator[RgbImage]:
-    with contextlib.closing(optional("tqdm", "tqdm", "showing progress").tqdm(
-        pictures, total=total or None, unit="image", mininterval=0.1 if sys.stderr.isatty() else 10.0, leave=False,
-    )) as bar:  # fmt: skip
+def _with_progress(steps: Iterator[Step], total: int, what: str) -> Iterator[Step]:
+    tqdm = optional("tqdm", "tqdm", "showing progress").tqdm
+    slow = 0.1 if sys.stderr.isatty() else 10.0
+    bar = tqdm(steps, desc=what, total=total or None, unit="image", mininterval=slow, dynamic_ncols=True, leave=False)
+    with contextlib.closing(bar):
         yield from bar
 
 
@@ -99,3 +136,17 @@ def _positive(word: str) -> int:
     if not word.isdigit() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"'{word}' is not a whole number above 0")
     return int(word)
+
+
+def _number(word: str) -> int:
+    if not word.isdigit():
+        raise argparse.ArgumentTypeError(f"'{word}' is not a whole number, 0 or above")
+    return int(word)
+
+
+def _box(word: str) -> Box:
+    """ "190,140,110,80" -> Box."""
+    try:
+        return Box(*map(float, word.split(",", 3)))
+    except (TypeError, ValueError):
+        raise argparse.ArgumentTypeError(f"'{word}' is not a box; expected X,Y,WIDTH,HEIGHT in pixels") from None
