@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         bag=args.bag,
     )  # fmt: skip
     with first_interrupt() as interrupted:
-        outcome = Run(options, _note, interrupted)(lambda: _model(args), lambda n: counting_bar(n, "image", "Tracking"))
+        outcome = Run(options, say, interrupted)(lambda: _model(args), lambda n: counting_bar(n, "image", "Tracking"))
     return _report(outcome)
 
 
@@ -82,12 +81,8 @@ def _model(args: argparse.Namespace) -> Taptr:
         warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
         model = load_model(args.model, device=args.device, dtype=args.dtype)
     if not model.trained:
-        _note(f"the weights are untrained ({model.source}): the tracks mean nothing")
+        say(f"the weights are untrained ({model.source}): the tracks mean nothing")
     return model
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _report(outcome: Outcome) -> int:
@@ -100,12 +95,12 @@ def _report(outcome: Outcome) -> int:
             "images/s"
         )
     if outcome.left_out:
-        _note(f"taptr track: {outcome.left_out} images could not be decoded and were left out")
+        say(f"taptr track: {outcome.left_out} images could not be decoded and were left out")
     for source in outcome.unmet[:_SHOWN]:
-        _note(f"taptr track: {source}: its image never came, so it was not tracked")
+        say(f"taptr track: {source}: its image never came, so it was not tracked")
     if len(outcome.unmet) > _SHOWN:
-        _note(f"taptr track: and {len(outcome.unmet) - _SHOWN} more queries")
+        say(f"taptr track: and {len(outcome.unmet) - _SHOWN} more queries")
     if not outcome.stopped:
         return 2 if outcome.unmet else 0
-    _note(f"taptr track: {outcome.stopped}; partial results: {outcome.images} images, in {outcome.folder}")
+    say(f"taptr track: {outcome.stopped}; partial results: {outcome.images} images, in {outcome.folder}")
     return 130 if outcome.stopped == INTERRUPTED else 2

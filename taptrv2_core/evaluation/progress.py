@@ -45,6 +45,16 @@ def counting_bar(total: int, unit: str, title: str = "") -> Iterator[Advance]:
         bar.close()
 
 
+def say(text: str) -> None:
+    """A line on stderr, above the bar that may be there."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        tqdm.write(text, file=sys.stderr)
+
+
 class _PlainLines:
     def __init__(self, total: int, unit: str) -> None:
         self.total, self.unit = total, unit

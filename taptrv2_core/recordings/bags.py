@@ -17,6 +17,7 @@ import numpy as np
 from taptrv2_core.encodings import CompressedImage, RawImage
 from taptrv2_core.errors import MissingPackageError, RecordingError
 from taptrv2_core.extras import optional
+from taptrv2_core.recordings.cut_mcap import cut_mcap
 from taptrv2_core.recordings.recording import NANOSECONDS, Frame, Recording
 
 _SUFFIXES = (".mcap", ".db3", ".bag", ".mcap.zstd", ".db3.zstd")
@@ -25,7 +26,6 @@ _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _DEPTH = ("16UC", "32FC")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _RECOVER = {
-    ".mcap": "`mcap recover` saves what is in it",
     ".bag": "`rosbag reindex` saves what is in it",
     ".db3": "`sqlite3 FILE .recover` saves what is in it",
 }
@@ -62,32 +62,40 @@ def open_bag(path: Path, files: list[Path], topic: str | None) -> Recording:
     ros2 = not any(f.suffix == ".bag" for f in files)
     with ExitStack() as stack:  # closed here if anything fails, by the reader of the frames otherwise
         try:
-            readers = _open_readers(files, ros2, stack)
+            readers, cut = _open_readers(files, ros2, stack)
             decode = _decoder(ros2)
             topics = _image_topics(readers, decode)
         except (RecordingError, MissingPackageError):
             raise
         except Exception as error:  # rosbags raises many types for files that are not bags, or damaged ones
-            raise RecordingError(f"{path}: cannot be read as a bag: {_one_line(error)}{_advice(files)}") from error
+            raise RecordingError(
+                f"{path}: cannot be read as a bag: {_one_line(error).rstrip('.')}{_advice(files)}"
+            ) from error
         chosen = _choose(path, topics, topic)
         others = ", ".join(str(t) for t in topics if t is not chosen)
         description = f"{'ROS 2' if ros2 else 'ROS 1'} bag, topic {chosen}"
         description += f"; not played: {others}" if others else ""
         name = path.resolve().name if path.is_dir() else _stem(path)
         held = stack.pop_all()
-        frames = _read(path, chosen, decode, held)
+        frames = _read(path, chosen, decode, held, cut)
         return Recording(
             name, description, chosen.name, is_bag=True, compressed=chosen.kind == _COMPRESSED, count=chosen.count,
             frames=frames, files=held,
         )  # fmt: skip
 
 
-def _open_readers(files: list[Path], ros2: bool, stack: ExitStack) -> list[Any]:
+def _open_readers(files: list[Path], ros2: bool, stack: ExitStack) -> tuple[list[Any], bool]:
+    """Readers of a bag's files, and whether one of these ends too soon."""
     module = optional("rosbags.rosbag2" if ros2 else "rosbags.rosbag1", "rosbags", "reading bags")
     if any(f.suffix == ".zstd" for f in files):
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="taptr_bag_")))
         files = [_unpack_file(f, folder) if f.suffix == ".zstd" else f for f in files]
-    return [stack.enter_context(module.Reader(file)) for file in files]
+    parts = [part for file in files for part in (sorted(file.glob("*.mcap")) if file.is_dir() else [file])]
+    mended = [cut_mcap(part) for part in parts]
+    if not any(mended):
+        return [stack.enter_context(module.Reader(file)) for file in files], False
+    places = [cut or part for cut, part in zip(mended, parts, strict=True)]
+    return [stack.enter_context(module.Reader(place)) for place in places], True
 
 
 def _decoder(ros2: bool) -> Callable[[bytes, int, str], Frame]:
@@ -179,7 +187,7 @@ def _choose(path: Path, topics: list[_Topic], wanted: str | None) -> _Topic:
 
 
 def _read(
-    path: Path, topic: _Topic, decode: Callable[[bytes, int, str], Frame], files: ExitStack
+    path: Path, topic: _Topic, decode: Callable[[bytes, int, str], Frame], files: ExitStack, cut: bool
 ) -> Generator[Frame, None, None]:
     done = 0
     with files:
@@ -190,6 +198,8 @@ def _read(
                 done += 1
         except Exception as error:
             raise RecordingError(f"{path}: damaged after {done} of {topic.count} images: {_one_line(error)}") from error
+    if cut:
+        raise RecordingError(f"{path}: cut off while it was recorded or copied; the {done} images in it were read")
 
 
 def _unpack_file(file: Path, folder: Path) -> Path:
@@ -213,11 +223,12 @@ def _stem(path: Path) -> str:
 
 def _advice(files: list[Path]) -> str:
     """What helps where a recorder was cut off before it could finish its file."""
-    kinds = {Path(f.name.removesuffix(".zstd")).suffix for f in files}
+    parts = [part for f in files for part in (f.iterdir() if f.is_dir() else [f])]
+    kinds = {Path(part.name.removesuffix(".zstd")).suffix for part in parts}
     hints = [hint for suffix, hint in _RECOVER.items() if suffix in kinds]
     return f". If the recording was cut off: {hints[0]}" if hints else ""
 
 
 def _one_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+    return text.splitlines()[0].rstrip(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Generator
 from contextlib import ExitStack
@@ -38,6 +39,9 @@ def open_video(path: Path) -> Recording:
     """A video file in any form that OpenCV reads."""
     if path.stat().st_size == 0:
         raise RecordingError(f"{path}: the file is empty (0 bytes)")
+    os.environ.setdefault(
+        "OPENCV_FFMPEG_LOGLEVEL", "-8"
+    )  # FFmpeg's remarks on damaged files: what matters is said here
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise RecordingError(f"{path}: neither a bag (.mcap, .db3, .bag) nor a video that OpenCV can read")

@@ -1,0 +1,99 @@
+"""MCAP files that end too soon: a recorder that lost its power could not write the index that readers begin with.
+
+Their whole records are read as a file without an index, which the format allows: a footer is put behind the last one.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_MAGIC = b"\x89MCAP0\r\n"
+_RECORD_HEAD = 9  # one byte of kind, eight of length
+_FOOTER = b"\x02" + (20).to_bytes(8, "little") + bytes(20) + _MAGIC  # that there is no summary
+
+
+@dataclass(frozen=True)
+class CutMcap:
+    """Stands for the path of such a file where rosbags is given one."""
+
+    path: Path
+    end: int
+    """Bytes of it that are whole records."""
+    suffix: str = ".mcap"
+
+    def exists(self) -> bool:
+        """As of a path."""
+        return True
+
+    def is_dir(self) -> bool:
+        """As of a path."""
+        return False
+
+    def open(self, *_: Any) -> BinaryIO:
+        """The mended file, for reading."""
+        return io.BufferedReader(_Mended(self.path, self.end))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def cut_mcap(path: Path) -> CutMcap | None:
+    """The file, if it is an MCAP file that ends too soon; None if it is whole, or none at all."""
+    if path.suffix != ".mcap" or not path.is_file():
+        return None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            return None
+        end = file.tell()
+        file.seek(max(0, size - len(_MAGIC)))
+        if file.read() == _MAGIC and size > len(_FOOTER):
+            return None
+        while True:
+            file.seek(end)
+            head = file.read(_RECORD_HEAD)
+            after = end + _RECORD_HEAD + int.from_bytes(head[1:], "little")
+            if len(head) < _RECORD_HEAD or after > size:
+                return CutMcap(path, end)
+            end = after
+
+
+class _Mended(io.RawIOBase):
+    """The first ``end`` bytes of a file, then a footer."""
+
+    def __init__(self, path: Path, end: int) -> None:
+        self._file = path.open("rb")
+        self._end = end
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._end + len(_FOOTER)}[whence]
+        self._place = base + offset
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = len(buffer)
+        if self._place < self._end:
+            self._file.seek(self._place)
+            data = self._file.read(min(wanted, self._end - self._place))
+        else:
+            data = _FOOTER[self._place - self._end :][:wanted]
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
