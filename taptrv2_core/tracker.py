@@ -122,12 +122,17 @@ class Tracker:
 
     @property
     def commits(self) -> bool:
-        """Whether a window commits at the newest frame: frames 7, 11, 15, ...
-
-        At the others `answer` changes nothing. Who waits for `Tracks.refined` anyway may leave it out there, which
-        saves half of the time.
-        """
+        """Whether a window commits at the newest frame: frames 7, 11, 15, ..."""
         return self._engine.commits
+
+    @property
+    def needs_answer(self) -> bool:
+        """Whether `answer` has to follow `take` at the newest frame: where a window commits.
+
+        At the others it changes nothing, and who waits for `Tracks.refined` anyway may leave it out, which saves half
+        of the time. Networks that begin new frames by optical flow need it at every frame.
+        """
+        return self.commits or self.model.config.motion == "flow"
 
     @torch.inference_mode()
     def add_points(self, xy: ArrayLike, stamp: int | None = None) -> list[int]:
@@ -220,7 +225,7 @@ class Tracker:
 
     @torch.inference_mode()
     def take(self, image: Any, stamp: int | None = None) -> None:
-        """The first half of `step`: take in the next frame. `answer` is to follow where it `commits`."""
+        """The first half of `step`: take in the next frame. `answer` is to follow where it `needs_answer`."""
         encoded = image if isinstance(image, EncodedImage) else encode_images(self.model, [image])[0]
         size = encoded.size
         if self._size is not None and size != self._size:

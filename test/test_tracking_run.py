@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 from camera_process import camera_image
-from tiny import tiny_model
+from tiny import TINY, tiny_model
 
-from taptrv2_core import Tracker, save_checkpoint, track_video
+from taptrv2_core import Taptr, Tracker, save_checkpoint, track_video
 from taptrv2_core.cli import main
 from taptrv2_core.encodings import RawImage
 from taptrv2_core.errors import ImageError
@@ -48,9 +49,9 @@ def decoded(count: int) -> Iterator[DecodedFrame]:
         yield DecodedFrame(index, source, image)
 
 
-def follow(points: PointSource, count: int, streaming: bool = False) -> list[TrackedFrame]:
+def follow(points: PointSource, count: int, streaming: bool = False, model: Taptr | None = None) -> list[TrackedFrame]:
     points.begin((HEIGHT, WIDTH))
-    follower = Follower(Tracker(tiny_model()), points, streaming)
+    follower = Follower(Tracker(model or tiny_model()), points, streaming)
     done = []
     for frame in decoded(count):
         done += follower.push(frame)
@@ -60,14 +61,15 @@ def follow(points: PointSource, count: int, streaming: bool = False) -> list[Tra
     return done
 
 
-@pytest.mark.parametrize("count", [5, 8, 16, 20])
-def test_refined_tracks_are_those_of_the_published_procedure(count: int) -> None:
+@pytest.mark.parametrize(("count", "motion"), [(5, "none"), (8, "none"), (20, "none"), (16, "flow")])
+def test_refined_tracks_are_those_of_the_published_procedure(count: int, motion: str) -> None:
+    model = tiny_model(dtype=torch.float64, config=replace(TINY, motion=motion))
     frames = [f.image for f in decoded(count)]
-    video = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255
+    video = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).double() / 255
     due = [i for i, start in enumerate(STARTS) if start < count]
     starts, xy = torch.tensor(STARTS)[due], torch.tensor(XY)[due]
-    expected = track_video(tiny_model(), video, starts, xy)
-    done = follow(PointSource(QUERIES), count)
+    expected = track_video(model, video, starts, xy)
+    done = follow(PointSource(QUERIES), count, model=model)
     rows = {5: [0, 1, 2, 4], 11: [0, 1, 2, 4, 3]}  # ids in the order of their images
     for frame in done:
         ids = frame.tracks.ids.tolist()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from taptrv2_core.evaluation.progress import say
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def first_interrupt() -> Iterator[Callable[[], bool]]:
         if came.is_set():
             raise KeyboardInterrupt
         came.set()
-        print("interrupted: finishing what was begun (once more: at once)", file=sys.stderr, flush=True)
+        say("interrupted: finishing what was begun (once more: at once)")
 
     if threading.current_thread() is not threading.main_thread():
         yield came.is_set

@@ -11,7 +11,7 @@ import torch
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
-from taptrv2_core.evaluation.progress import counting_bar
+from taptrv2_core.evaluation.progress import counting_bar, say
 from taptrv2_core.model import Taptr
 from taptrv2_core.tracking_run.run import INTERRUPTED, Outcome, Run, TrackOptions
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     outputs("--rerun", action="store_true", help="tracks.rrd for the Rerun viewer")
     outputs("--bag", action="store_true", help="tracks_bag, the images and their PointTracks, for RViz or Foxglove")
     add("--streaming", action="store_true",
-        help="what the live node says of each image at once, instead of the refined tracks, which take half the time")
+        help="what the live node says of each image at once, instead of the refined tracks, known up to 7 images later")
     add("--takeover-interval", type=int, default=1, metavar="G",
         help="committing windows between renewals of a point's appearance (default %(default)s)")
     add("--model", "--weights", default="small", metavar="NAME|FILE",
