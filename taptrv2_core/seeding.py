@@ -149,14 +149,14 @@ class Seeder:
         return crowded
 
     def _distance(self, size: tuple[int, int]) -> float:
-        return self.options.min_distance or 0.5 * float(np.sqrt(size[0] * size[1] / self.options.target_points))
+        return self.options.min_distance or _half_spread(size, self.options.target_points)
 
 
 def spread_corners(
     image: NDArray[np.uint8],
     count: int,
     taken: NDArray[np.floating] | Sequence[tuple[float, float]] = (),
-    min_distance: float = 10.0,
+    min_distance: float = 0.0,
     quality: float = 0.01,
 ) -> NDArray[np.float32]:
     """Up to ``count`` Shi-Tomasi corners, where there are fewest points first.
@@ -165,7 +165,8 @@ def spread_corners(
         image: (H, W, 3) RGB or (H, W) grey, uint8.
         count: most corners.
         taken: (N, 2) x, y in pixels of points that are there already.
-        min_distance: pixels between corners, and between a corner and what is taken.
+        min_distance: pixels between corners, and between a corner and what is taken; 0: half the distance that would
+            spread them all evenly.
         quality: least strength, as a share of the strongest corner's among those not taken.
 
     Returns:
@@ -175,9 +176,10 @@ def spread_corners(
     size = (int(grey.shape[0]), int(grey.shape[1]))
     places = np.asarray(taken, dtype=np.float32).reshape(-1, 2)
     free = np.full(size, 255, dtype=np.uint8)
+    distance = max(1.0, min_distance or _half_spread(size, count + len(places)))
     for place in places:
-        cv2.circle(free, _pixel(place, size), max(1, round(min_distance)), 0, -1)
-    found = cv2.goodFeaturesToTrack(grey, _CANDIDATES * count, quality, max(1.0, min_distance), mask=free)
+        cv2.circle(free, _pixel(place, size), round(distance), 0, -1)
+    found = cv2.goodFeaturesToTrack(grey, _CANDIDATES * count, quality, distance, mask=free)
     if found is None:
         return np.zeros((0, 2), dtype=np.float32)
     corners = np.asarray(found, dtype=np.float32).reshape(-1, 2)
@@ -202,6 +204,11 @@ def _emptiest_first(
     for row, cell in enumerate(cells(corners)):
         turns[row] = filled[cell] = filled.get(cell, 0) + 1
     return np.argsort(turns, kind="stable")[:count]
+
+
+def _half_spread(size: tuple[int, int], count: int) -> float:
+    """Half the distance between neighbours of so many points that are spread evenly."""
+    return 0.5 * float(np.sqrt(size[0] * size[1] / count))
 
 
 def _pixel(place: NDArray[np.floating], size: tuple[int, int]) -> tuple[int, int]:

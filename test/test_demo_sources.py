@@ -14,7 +14,7 @@ from camera_process import camera_image
 from taptrv2_core.recordings import CompressedImage, Frame, RawImage, open_recording
 from taptrv2_ros.conversions import frame_message
 from taptrv2_ros.demo.clip import write_bag
-from taptrv2_ros.demo.seeding import spread_corners
+from taptrv2_ros.demo.run import spread_points
 from taptrv2_ros.messages import nanoseconds
 
 VIDEO = np.stack([camera_image(i, 48, 64) for i in range(5)])
@@ -39,7 +39,7 @@ def test_a_recorded_image_becomes_the_message_it_was() -> None:
 
 def test_corners_are_many_apart_and_inside() -> None:
     image = camera_image(0, 240, 320)
-    xy = spread_corners(image, 50)
+    xy = spread_points(image, 50)
     assert xy.shape == (50, 2)
     distance = np.linalg.norm(xy[:, None] - xy[None], axis=-1) + 1e6 * np.eye(50)
     assert distance.min() > 10
@@ -47,8 +47,8 @@ def test_corners_are_many_apart_and_inside() -> None:
     assert (xy <= (319, 239)).all()
 
 
-def test_an_image_without_corners_gets_a_grid() -> None:
-    xy = spread_corners(np.full((100, 200, 3), 128, np.uint8), 32)
-    assert 25 <= len(xy) <= 32
+def test_an_image_without_corners_gets_points_all_the_same() -> None:
+    xy = spread_points(np.full((100, 200, 3), 128, np.uint8), 32)
+    assert xy.shape == (32, 2)
     assert (xy >= 0).all()
     assert (xy <= (199, 99)).all()

@@ -17,13 +17,14 @@ from taptrv2_core.drawing import DrawStyle, PointDrawer, VideoWriter, write_capt
 from taptrv2_core.evaluation.tracking import TrackResult
 from taptrv2_core.extras import optional
 from taptrv2_core.recordings import ConversionError, Frame, Recording, RecordingError, open_recording
+from taptrv2_core.regions import points_in_region
+from taptrv2_core.seeding import spread_corners
 from taptrv2_ros.conversions import RgbImage, frame_message
 from taptrv2_ros.demo.client import Client, use_own_domain
 from taptrv2_ros.demo.node_process import NodeProcess
 from taptrv2_ros.demo.plot import write_plot
 from taptrv2_ros.demo.recorder import Recorder, from_message, new_points
 from taptrv2_ros.demo.score import Score, Truth, score_all, score_table
-from taptrv2_ros.demo.seeding import spread_corners
 
 Xy = NDArray[np.float32]
 INTERRUPTED = 130
@@ -150,7 +151,15 @@ def _node_parameters(options: Options, source: Recording) -> dict[str, Any]:
 
 def _corners(count: int) -> Callable[[int, RgbImage], Xy]:
     none = np.zeros((0, 2), np.float32)
-    return lambda index, image: spread_corners(image, count) if index == 0 else none
+    return lambda index, image: spread_points(image, count) if index == 0 else none
+
+
+def spread_points(image: RgbImage, count: int) -> Xy:
+    """Corners all over the image, or any points of it where it has none."""
+    corners = spread_corners(image, count)
+    height, width = image.shape[:2]
+    whole = [(-0.5, -0.5), (width - 0.5, height - 0.5)]
+    return corners if len(corners) else points_in_region(whole, (height, width), count=count).astype(np.float32)
 
 
 def _from_truth(truth: Truth) -> Callable[[int, RgbImage], Xy]:
