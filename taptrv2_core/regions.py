@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from taptrv2_core.errors import PointError
 
 Points = NDArray[np.float64]
+_MOST_VERTICES = 1000
 _CANDIDATES = 4096  # places a region offers at least, of which those for the points are chosen
 _FINEST = 1 << 20  # places looked at before a region counts as too thin
 _RELAXATIONS = 10
@@ -68,6 +69,8 @@ def _outline(vertices: ArrayLike) -> Points:
             f"a region needs x, y of two opposite corners of a box or of three or more vertices of a polygon; got an "
             f"array of shape {outline.shape}"
         )
+    if len(outline) > _MOST_VERTICES:
+        raise PointError(f"the region has {len(outline)} vertices; at most {_MOST_VERTICES}")
     if not np.isfinite(outline).all():
         raise PointError("vertices of the region are NaN or infinite")
     if len(outline) == 2:

@@ -45,11 +45,15 @@ class Groups:
 
     def members(self, name: str) -> list[int]:
         """Ids of a group's points. Raises PointError naming the groups there are, if there is no such group."""
-        found = [point for point, group in self._group_of.items() if group == name]
+        found = self.having(name)
         if not found:
             known = ", ".join(f"'{group}'" for group in sorted(set(self._group_of.values())))
             raise PointError(f"no tracked point is in a group '{name}'; groups are: {known or 'none'}")
         return found
+
+    def having(self, name: str) -> list[int]:
+        """Ids of a group's points; none if there is no such group."""
+        return [point for point, group in self._group_of.items() if group == name]
 
     def table(self, ids: Iterable[int]) -> tuple[NDArray[np.uint32], list[str]]:
         """For each point the index of its group in the list of names, which begins with "", the points without one."""

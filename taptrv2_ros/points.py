@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from taptrv2_core import PointError, Queries, Tracker
 from taptrv2_core.allocator import is_out_of_memory, release_freed_memory
 from taptrv2_core.regions import points_in_region
-from taptrv2_ros.groups import CLICKED, Groups
+from taptrv2_ros.groups import AUTOMATIC, CLICKED, Groups
 from taptrv2_ros.messages import nanoseconds, time_message
 
 Coordinates: TypeAlias = Sequence[float] | NDArray[np.float64]
@@ -77,6 +77,11 @@ class Points:
         """What is tracked, and the stamp of the newest image (0 before the first)."""
         held = self._tracker.held_stamps
         return self._tracker.queries(), time_message(held[-1]) if held else Time()
+
+    def ranked(self) -> list[int]:
+        """All points, those first that are to be kept longest: clients' before the node's own, old before new."""
+        automatic = set(self.groups.having(AUTOMATIC))
+        return sorted(self._tracker.queries().ids.tolist(), key=lambda point: (point in automatic, point))
 
     def forget(self, ids: Iterable[int]) -> None:
         """Stop tracking points and forget their groups."""

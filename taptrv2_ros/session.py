@@ -182,15 +182,15 @@ class TrackingSession:
                 self._shed(error)
 
     def _shed(self, error: Exception) -> None:
-        """Give up the newest half of the points, and take no more than are left from now on."""
-        ids = self._tracker.queries().ids.tolist()
+        """Give up half of the points, the node's own first, then the newest; take no more than are left from now on."""
+        ids = self.points.ranked()
         kept = len(ids) // 2
         self.points.forget(ids[kept:])
         self._tracker.max_points = max(1, kept)
         self.monitor.last_shortage = time.monotonic()
         release_freed_memory()
         self._logger.error(
-            f"out of memory with {len(ids)} points on '{self.topic}': the newest {len(ids) - kept} are given up, and "
+            f"out of memory with {len(ids)} points on '{self.topic}': {len(ids) - kept} of them are given up, and "
             f"at most {max(1, kept)} are accepted until max_points is set anew ({error})"
         )
         self.on_limit()

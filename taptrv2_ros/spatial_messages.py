@@ -14,6 +14,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from taptrv2_core import Tracks
 from taptrv2_core.drawing import point_colours
+from taptrv2_ros.groups import AUTOMATIC
 
 _FIELDS = (
     ("x", "<f4", PointField.FLOAT32),
@@ -65,7 +66,7 @@ def cloud_message(points: SpatialPoints) -> PointCloud2:
 
 
 def marker_message(points: SpatialPoints) -> MarkerArray:
-    """A sphere a point that has a place, in the colour of its id; a namespace a group, its name above it."""
+    """A sphere a point that has a place, in its id's colour; a namespace a group, a client's with its name above it."""
     markers = [Marker(header=points.header, action=Marker.DELETEALL)]
     colours = point_colours(points.tracks.ids) / 255.0
     known = points.known
@@ -77,7 +78,7 @@ def marker_message(points: SpatialPoints) -> MarkerArray:
         spheres.points = [Point(x=x, y=y, z=z) for x, y, z in points.xyz[rows].tolist()]
         spheres.colors = [ColorRGBA(r=r, g=g, b=b, a=1.0) for r, g, b in colours[rows].tolist()]
         markers.append(spheres)
-        if name:
+        if name not in ("", AUTOMATIC):
             markers.append(_label(points, name, rows))
     return MarkerArray(markers=markers)
 

@@ -60,6 +60,7 @@ class SpatialTopics(CameraPart):
     def start(self) -> None:
         node, parameters = self.context.node, self.context.parameters
         self._pairing = Pairing(round(parameters.depth_tolerance * NANOSECONDS))
+        self._info = None
         if not parameters.depth_topic:
             return
         small = QoSProfile(depth=_QUEUE, reliability=QoSReliabilityPolicy.BEST_EFFORT)

@@ -104,6 +104,10 @@ def test_named_cameras_have_topics_of_their_own(context: Context) -> None:
     assert parameters.of("left").image_topic == "left/image_raw"
     assert parameters.of("right").image_topic == "/stereo/right"
     assert parameters.of("right").max_points == 1024
+    assert [parameters.of(camera).info_topic for camera in ("left", "right")] == [
+        "left/camera_info",
+        "/stereo/camera_info",
+    ]
     assert "image" in node.describe_parameter("left.image_topic").description
 
 

@@ -66,6 +66,11 @@ def test_a_thin_region_is_still_filled() -> None:
     assert np.ptp(points[:, 0]) > 130
 
 
+def test_vertices_far_away_are_no_trouble() -> None:
+    points = points_in_region([(-1e30, -1e30), (1e30, 1e30)], SIZE, spacing=40)
+    np.testing.assert_array_equal(np.unique(points[:, 0]), [19.5, 59.5, 99.5, 139.5])
+
+
 def test_inside_by_the_even_odd_rule() -> None:
     bow = np.array([(0.0, 0.0), (10.0, 10.0), (10.0, 0.0), (0.0, 10.0)])
     found = inside(bow, np.array([(1.0, 5.0), (9.0, 5.0), (5.0, 1.0), (5.0, 9.0), (11.0, 5.0)]))
@@ -83,6 +88,8 @@ def test_inside_by_the_even_odd_rule() -> None:
         ([(0, 0), (50, 50), (100, 100)], {"count": 3}, "no area"),
         ([(200, 10), (300, 50)], {"count": 3}, "outside the image of 160 x 120"),
         ([(150, -50), (250, -50), (250, 60)], {"count": 3}, "no area inside the image"),
+        ([(1e30, 1e30), (-1e30, 1e30)], {"count": 3}, "no area"),
+        ([(x % 100, x // 100) for x in range(1001)], {"count": 3}, "1001 vertices; at most 1000"),
         (BOX, {}, "either the number"),
         (BOX, {"count": 3, "spacing": 4.0}, "either the number"),
         (BOX, {"count": -3}, "-3 points"),
