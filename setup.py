@@ -61,4 +61,5 @@ setup(
     install_requires=["torch>=2.4", "numpy>=1.21", opencv_requirement()],
     ext_modules=ops.ext_modules() if ops else [],
     cmdclass=ops.cmdclass() if ops else {},
+    data_files=[("share/taptrv2_ros/msg", ["msg/PointTracks.msg"])],  # bags of tracks are written without ROS, too
 )

@@ -90,10 +90,8 @@ def _report(outcome: Outcome) -> int:
     for name, path in outcome.files.items():
         print(f"{name:9}{path}")
     if outcome.images and outcome.seconds:
-        print(
-            f"{'Done':9}{outcome.points} points in {outcome.images} images, {outcome.images / outcome.seconds:.1f} "
-            "images/s"
-        )
+        label, rate = "Partial" if outcome.stopped else "Done", outcome.images / outcome.seconds
+        print(f"{label:9}{outcome.points} points in {outcome.images} images, {rate:.1f} images/s")
     if outcome.left_out:
         say(f"taptr track: {outcome.left_out} images could not be decoded and were left out")
     for source in outcome.unmet[:_SHOWN]:

@@ -88,8 +88,8 @@ class TapVidArrays:
         return {
             "query_points": np.array(self._queries, np.float32).reshape(-1, 3),
             "ids": np.array(list(self._rows), np.int64),
-            "names": np.array([label.name for label in labels], np.str_),
-            "groups": np.array([label.group for label in labels], np.str_),
+            "name": np.array([label.name for label in labels], np.str_),
+            "group": np.array([label.group for label in labels], np.str_),
             "stamps": stamps,
             "image_size": np.array(self._size, np.int64),
         }
