@@ -26,8 +26,9 @@ PARAMETERS = {
     "device": "auto, cpu, cuda, cuda:1, ...",
     "target_points": "points the node keeps on corners by itself",
     "depth_topic": "topic of registered depth images, for points in space",
+    "use_sim_time": "true: the clock is that of a simulator or recording (/clock)",
 }
-TYPES = {"autostart": bool, "target_points": int}  # of the others: str
+TYPES = {"autostart": bool, "use_sim_time": bool, "target_points": int}  # of the others: str
 
 
 def start_node(context: LaunchContext) -> list[LifecycleNode]:

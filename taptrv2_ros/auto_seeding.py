@@ -27,7 +27,8 @@ class AutoSeeding(CameraPart):
         if self._seeder is None:
             self._seeder = Seeder(options)
         self._seeder.options = options
-        seconds = nanoseconds(tracked.result.header.stamp) / NANOSECONDS
+        # Images without a stamp are timed by their arrival.
+        seconds = nanoseconds(tracked.result.header.stamp) / NANOSECONDS or tracked.frame.received.arrived
         change = self._seeder.update(session.tracker, tracked.frame.rgb, tracked.result.tracks, seconds)
         session.points.groups.forget(change.retired)
         session.points.groups.assign(change.added, AUTOMATIC)

@@ -187,7 +187,7 @@ def test_the_launch_file_starts_the_node(project_root: Path) -> None:
     description = module.generate_launch_description()
     arguments = {e.name for e in description.entities if isinstance(e, DeclareLaunchArgument)}
     expected = {"autostart", "image_topic", "image_transport", "weights", "device", "config", "namespace", "log_level"}
-    expected |= {"target_points", "depth_topic"}
+    expected |= {"target_points", "depth_topic", "use_sim_time"}
     assert arguments == expected
     context = LaunchContext()
     for entity in description.entities:

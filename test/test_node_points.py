@@ -13,8 +13,6 @@ import pytest
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
 from camera_process import camera_stamp
 from geometry_msgs.msg import Point, PointStamped
-from rcl_interfaces.msg import Parameter, ParameterValue
-from rcl_interfaces.srv import SetParameters
 from ros_harness import Setup, wait_until
 from tiny import tiny_model
 
@@ -37,7 +35,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
 
 @pytest.fixture
 def robot(setup: Setup) -> Any:
-    set_parameters(setup, target_points=0)
+    assert setup.robot.set_parameter("target_points", 0).successful
     following(setup)
     setup.robot.clear()
     return setup.robot
@@ -47,17 +45,6 @@ def following(setup: Setup) -> PointTracks:
     """The tracks of one more image."""
     (tracks,) = setup.track(1, next(setup.index))
     return tracks
-
-
-def set_parameters(setup: Setup, **values: int) -> None:
-    node = setup.robot.node
-    client = node.create_client(SetParameters, "/taptr/set_parameters")
-    assert client.wait_for_service(10.0)
-    changes = [Parameter(name=k, value=ParameterValue(type=2, integer_value=v)) for k, v in values.items()]
-    future = client.call_async(SetParameters.Request(parameters=changes))
-    wait_until(future.done, "the parameters")
-    assert all(r.successful for r in future.result().results), future.result()
-    node.destroy_client(client)
 
 
 def names(message: Any) -> list[str]:
@@ -170,7 +157,7 @@ def test_velocities_are_pixels_a_second(setup: Setup, robot: Any) -> None:
 
 def test_the_node_keeps_points_by_itself_and_makes_room_for_clients(setup: Setup, robot: Any) -> None:
     (client,) = robot.add([(30.0, 20.0)]).ids
-    set_parameters(setup, target_points=39)
+    assert setup.robot.set_parameter("target_points", 39).successful
 
     def automatic() -> list[int]:
         tracks = following(setup)
@@ -188,7 +175,7 @@ def test_the_node_keeps_points_by_itself_and_makes_room_for_clients(setup: Setup
     assert not robot.add_region(BOX, count=10).success
     assert set(answer.ids) <= set(following(setup).ids)
 
-    set_parameters(setup, target_points=0)
+    assert setup.robot.set_parameter("target_points", 0).successful
     assert automatic() is not None  # the change is taken up at this image
     assert automatic() == []
     assert set(robot.list().ids) == {client, *answer.ids}

@@ -17,7 +17,7 @@ pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package
 pytest.importorskip("yaml")
 import yaml
 from camera_process import camera_image, camera_stamp
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from ros_harness import SIZE, Setup, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tiny import tiny_model
@@ -87,16 +87,7 @@ def test_without_calibration_it_says_so_and_tracks_on(camera: DepthCamera) -> No
     said = "points in space: depth comes, but no camera_info on '/test/camera_info'"
     wait_until(lambda: said in camera.setup.log.read_text(), "the warning")
     assert camera.setup.log.read_text().count(said) == 1
-    reports: list[DiagnosticArray] = []
-    subscription = camera.node.create_subscription(DiagnosticArray, "/diagnostics", reports.append, 10)
-
-    def diagnosed() -> bool:
-        camera.follow()
-        states = [s for report in reports for s in report.status if s.level == DiagnosticStatus.WARN]
-        return any("no camera_info on '/test/camera_info'" in s.message for s in states)
-
-    wait_until(diagnosed, "the diagnosis")
-    camera.node.destroy_subscription(subscription)
+    camera.setup.robot.wait_for_diagnosis("camera", "no camera_info on '/test/camera_info'", DiagnosticStatus.WARN)
     assert camera.clouds == []
 
 
@@ -133,6 +124,35 @@ def test_depth_that_cannot_be_used_is_told_once(camera: DepthCamera) -> None:
     wait_until(lambda: len(camera.clouds) == before + 1, "the cloud")
     wait_until(lambda: "depth is in frame 'another_frame'" in log.read_text(), "the warning")
     assert log.read_text().count("encoding 'rgb8' is no depth") == 1
+
+
+def test_compressed_depth_from_a_topic_set_while_inactive(camera: DepthCamera) -> None:
+    robot = camera.setup.robot
+    topic = "/test/depth/compressedDepth"
+    refused = robot.set_parameter("depth_topic", topic)
+    assert not refused.successful
+    assert "'depth_topic' can be set only while the node is not active" in refused.reason
+    assert robot.transition("deactivate")
+    assert robot.set_parameter("depth_topic", topic).successful
+    assert robot.transition("activate")
+    publisher = camera.node.create_publisher(CompressedImage, topic, 10)
+    wait_until(lambda: publisher.get_subscription_count() and camera.info.get_subscription_count(), "the node")
+    values = np.full(SIZE, round(1500 * DEPTH), dtype=np.uint16)
+    png = bytes(12) + cv2.imencode(".png", values)[1].tobytes()
+    message = CompressedImage(format="16UC1; compressedDepth png", data=array("B", png))
+    camera.clouds.clear()
+
+    def arrived() -> bool:
+        camera.publish_info()
+        tracks = camera.follow(depth=False)
+        message.header = tracks.header
+        publisher.publish(message)
+        return bool(camera.clouds)
+
+    wait_until(arrived, "a cloud")
+    known = [z for z in records(camera.clouds[-1])["z"] if np.isfinite(z)]
+    np.testing.assert_allclose(known, 1.5 * DEPTH)
+    assert known
 
 
 def test_the_overlay_is_the_image_with_the_points_in_it(camera: DepthCamera) -> None:
