@@ -82,7 +82,7 @@ def test_pip_install_without_ros_and_compiler(tmp_path: Path) -> None:
     """`pip install .` gives the core alone, also where nothing can be compiled, and the core runs without ROS."""
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
-    for name in ("taptrv2_core", "taptrv2_ros", "tools"):
+    for name in ("taptrv2_core", "taptrv2_ros", "tools", "msg"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -110,6 +110,9 @@ def test_pip_install_without_ros_and_compiler(tmp_path: Path) -> None:
     run = {"env": environment, "cwd": tmp_path, "capture_output": True, "text": True, "check": True}
     found = subprocess.run([sys.executable, "-c", check], **run).stdout  # type: ignore[call-overload]
     assert Path(found.strip()).parent == target / "taptrv2_core"
+    check = guard + "from taptrv2_core.tracking_run.outputs.bag import tracks_definition; print(tracks_definition())"
+    found = subprocess.run([sys.executable, "-c", check], **run).stdout  # type: ignore[call-overload]
+    assert Path(found.strip()) == target / "share" / "taptrv2_ros" / "msg" / "PointTracks.msg"
     usage = subprocess.run([target / "bin" / "taptr", "--help"], **run).stdout  # type: ignore[call-overload]
     assert usage.startswith("usage: taptr")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +120,13 @@ def _typestore() -> Any:
 def tracks_definition() -> Path:
     """``PointTracks.msg`` of this package: of a built workspace, of the source, or installed by pip."""
     package = Path(taptrv2_core.__file__).parent
-    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), *_parents(package), sys.prefix]
-    candidates = [Path(prefix, "share", "taptrv2_ros", "msg", "PointTracks.msg") for prefix in prefixes if prefix]
+    workspaces = [prefix for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    prefixes: list[str | Path] = [
+        *workspaces,
+        *package.parents[:5],
+        sys.prefix,
+    ]  # PREFIX/lib/python3.x/site-packages, or pip's --target
+    candidates = [Path(prefix, "share", "taptrv2_ros", "msg", "PointTracks.msg") for prefix in prefixes]
     candidates.append(package.parent / "msg" / "PointTracks.msg")
     for path in candidates:
         if path.is_file():
@@ -130,11 +134,6 @@ def tracks_definition() -> Path:
     raise FileNotFoundError(
         "PointTracks.msg is not installed: build the package, or install it with pip, to write bags"
     )
-
-
-def _parents(package: Path) -> Iterable[str]:
-    """Where the package may have been installed to: PREFIX of PREFIX/lib/pythonX.Y/site-packages."""
-    return (str(folder) for folder in package.parents[3:5])
 
 
 def _blank(store: Any, kind: str) -> dict[str, Any]:
