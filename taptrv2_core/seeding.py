@@ -67,7 +67,7 @@ class Seeder:
     def __init__(self, options: SeedingOptions) -> None:
         self.options = options
         self._last_seen: dict[int, float] = {}  # of the points it started, oldest first: ids rise
-        self._countdown = 0
+        self._updates = 0
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -84,25 +84,15 @@ class Seeder:
             seconds: time of the image, by any clock that goes forward.
         """
         size = (int(image.shape[0]), int(image.shape[1]))
+        looks_around = self._updates % _EVERY == 0
+        self._updates += 1
         retired = self._retire(tracks, size, seconds)
-        added: tuple[int, ...] = ()
-        self._countdown -= 1
-        if self._countdown < 0:
-            self._countdown = _EVERY - 1
+        if looks_around:
             retired += self._crowded(tracks, size)
-        gone = set(retired)
         tracker.remove_points(retired)
-        missing = min(self.options.target_points - len(self._last_seen), tracker.max_points - tracker.num_points)
-        looks = self._countdown == _EVERY - 1 and len(self._last_seen) <= _ENOUGH * self.options.target_points
-        if missing > 0 and looks:
-            kept = np.array([i not in gone for i in tracks.ids.tolist()], dtype=bool)
-            queries = tracker.queries()  # with what was added since the step
-            recent = np.stack((queries.x, queries.y), axis=-1)
-            taken = np.concatenate((tracks.xy[kept & tracks.visible], recent[~np.isin(queries.ids, tracks.ids)]))
-            corners = spread_corners(image, missing, taken, self._distance(size), self.options.quality)
-            added = tuple(tracker.add_points(corners))
-            self._last_seen.update(dict.fromkeys(added, seconds))
-        return SeedingChange(added, tuple(retired))
+        added = self._seed(tracker, image, size) if looks_around else []
+        self._last_seen.update(dict.fromkeys(added, seconds))
+        return SeedingChange(tuple(added), tuple(retired))
 
     def make_room(self, tracker: Tracker, count: int) -> tuple[int, ...]:
         """Give up own points, the youngest first, so that others can add ``count``; returns those given up.
@@ -116,6 +106,16 @@ class Seeder:
         for point in given_up:
             del self._last_seen[point]
         return given_up
+
+    def _seed(self, tracker: Tracker, image: NDArray[np.uint8], size: tuple[int, int]) -> list[int]:
+        """Add points on corners where none is seen, if many are missing; returns their ids."""
+        target, own = self.options.target_points, len(self._last_seen)
+        missing = min(target - own, tracker.max_points - tracker.num_points)
+        if missing <= 0 or own > _ENOUGH * target:
+            return []
+        now = tracker.queries()
+        taken = np.stack((now.x, now.y), axis=-1)[now.visible]
+        return tracker.add_points(spread_corners(image, missing, taken, self._distance(size), self.options.quality))
 
     def _retire(self, tracks: Tracks, size: tuple[int, int], seconds: float) -> list[int]:
         """Own points that were not seen for long; forgets those that are no longer tracked."""

@@ -61,6 +61,7 @@ class SpatialTopics(CameraPart):
         node, parameters = self.context.node, self.context.parameters
         self._pairing = Pairing(round(parameters.depth_tolerance * NANOSECONDS))
         self._info = None
+        self._problems.clear()
         if not parameters.depth_topic:
             return
         small = QoSProfile(depth=_QUEUE, reliability=QoSReliabilityPolicy.BEST_EFFORT)
