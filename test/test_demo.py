@@ -106,7 +106,7 @@ def test_the_generated_clip_is_scored_against_its_truth(tmp_path: Path, weights:
     assert float(table["OpenCV LK"][2]) < float(table["TAPTRv2, live"][2])
 
     with np.load(tmp_path / "generated" / "truth.npz") as truth:
-        query_frame, xy = truth["query_frame"], truth["xy"]
+        query_frame, xy = truth["query_frame"], truth["points"].swapaxes(0, 1)
     rows = table_of(tmp_path / "generated" / "tracks.csv")
     points = np.flatnonzero(query_frame < 10)
     points = points[np.argsort(query_frame[points], kind="stable")]

@@ -31,7 +31,9 @@ def make_clip(folder: Path, config: ClipConfig = CLIP, seed: int = SEED) -> tupl
     truth = Truth(clip.query_frame, clip.xy, clip.visible)
     shutil.rmtree(bag, ignore_errors=True)
     write_bag(bag, clip.video)
-    np.savez_compressed(truth_file, recipe=recipe, query_frame=truth.query_frame, xy=truth.xy, visible=truth.visible)
+    # The layout that `taptr evaluate-bag --ground-truth` reads, and what the demo itself needs beside.
+    points, visible = truth.xy.swapaxes(0, 1), truth.visible.T
+    np.savez_compressed(truth_file, recipe=recipe, points=points, visible=visible, query_frame=truth.query_frame)
     return bag, truth
 
 
@@ -67,6 +69,6 @@ def _load(file: Path, recipe: str) -> Truth | None:
         with np.load(file) as content:
             if str(content["recipe"]) != recipe:
                 return None
-            return Truth(content["query_frame"], content["xy"], content["visible"])
+            return Truth(content["query_frame"], content["points"].swapaxes(0, 1), content["visible"].T)
     except (OSError, KeyError, ValueError):
         return None
