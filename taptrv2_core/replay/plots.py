@@ -41,13 +41,15 @@ def _svg(draw: Callable[[Any], None], height: float = 2.4, rows: int = 1) -> str
 
 def visible_plot(judged: Judged) -> str:
     """How many points are tracked, and how many of them are called visible, over time."""
-    tracked = (judged.query_frame[None] <= np.arange(len(judged.xy))[:, None]).sum(1)
+    there = judged.query_frame[None] <= np.arange(len(judged.xy))[:, None]
+    tracked = there.sum(1)
 
     def draw(axes: Any) -> None:
         axes.fill_between(judged.seconds, tracked, color=_GREY, alpha=0.25, step="post", label="tracked", lw=0)
         axes.step(judged.seconds, judged.visible.sum(1), color=_BLUE, where="post", label="called visible")
         if judged.truth is not None:
-            axes.step(judged.seconds, judged.scored.sum(1), color=_ORANGE, where="post", label="truly visible", lw=1)
+            seen = (there & judged.truth.visible & judged.truth.annotated).sum(1)
+            axes.step(judged.seconds, seen, color=_ORANGE, where="post", label="truly visible", lw=1)
         axes.set(xlabel="seconds", ylabel="points", ylim=(0, None))
         axes.legend(loc="lower left", ncols=3, frameon=False)
 
