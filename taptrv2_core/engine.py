@@ -15,7 +15,7 @@ from torch import Tensor
 from taptrv2_core.decoder import EVERY, Masks
 from taptrv2_core.geometry import inverse_sigmoid
 from taptrv2_core.model import Memory, Taptr
-from taptrv2_core.motion import FlowImage, MotionPrior
+from taptrv2_core.motion import FlowImage, MotionPrior, filtered
 
 VISIBLE_CLASS = 1
 
@@ -30,6 +30,7 @@ class QueryState:
         content: (B, R, N, C).
         reference: (B, R, N, 4) logits of x, y, w, h.
         visibility: (B, R, N, 3) logits.
+        found: (B, R, N, 1) bool, optical flow has found the query in that frame.
     """
 
     start: Tensor
@@ -37,6 +38,7 @@ class QueryState:
     content: Tensor
     reference: Tensor
     visibility: Tensor
+    found: Tensor
     later_content: Tensor
     later_reference: Tensor
     later_visibility: Tensor
@@ -50,8 +52,9 @@ class QueryState:
         content, references, visibilities = (
             t.unsqueeze(1).expand(-1, slots, -1, -1) for t in (initial, reference, visibility)
         )
+        found = torch.zeros(references.shape[:-1], dtype=torch.bool, device=start.device).unsqueeze(-1)
         return cls(
-            start, initial, content, references, visibilities,
+            start, initial, content, references, visibilities, found,
             later_content=initial, later_reference=reference, later_visibility=visibility,
         )  # fmt: skip
 
@@ -68,12 +71,16 @@ class QueryState:
         """Only the queries in ``rows`` (n,) int64."""
         return QueryState(*(getattr(self, f.name).index_select(_query_dim(f.name), rows) for f in fields(QueryState)))
 
-    def starting_at(self, slot: int, position: Tensor, known: Tensor) -> QueryState:
-        """The frame in ``slot`` begins at position (N, 2) x, y in [0, 1], where known (N,)."""
+    def starting_at(self, slot: int, position: Tensor, known: Tensor, found: Tensor) -> QueryState:
+        """The frame in ``slot`` begins at position (N, 2) x, y in [0, 1], where known (N,); found (N,) by flow."""
         index = torch.tensor([slot], device=self.start.device)
         centre = torch.where(known[:, None], inverse_sigmoid(position), self.reference[:, slot, :, :2])
         box = torch.cat((centre, self.reference[:, slot, :, 2:]), dim=-1)
-        return replace(self, reference=self.reference.index_copy(1, index, box.unsqueeze(1)))
+        return replace(
+            self,
+            reference=self.reference.index_copy(1, index, box.unsqueeze(1)),
+            found=self.found.index_copy(1, index, found[None, None, :, None].expand_as(self.found[:, :1])),
+        )
 
     def entered(self, slot: int) -> QueryState:
         """A new frame in ``slot`` takes over what is known of the newest."""
@@ -87,7 +94,7 @@ class QueryState:
 
 
 def _query_dim(name: str) -> int:
-    return 2 if name in ("content", "reference", "visibility") else 1
+    return 2 if name in ("content", "reference", "visibility", "found") else 1
 
 
 @dataclass(frozen=True)
@@ -202,10 +209,11 @@ class SlidingWindow:
         if self.state is not None:
             self.state = self.state.entered(slot)
         if self._motion is not None and flow_image is not None:
-            position, known = self._motion.enter(flow_image)
+            position, known, found = self._motion.enter(flow_image)
             if self.state is not None:
-                position, known = position.to(self.state.reference), known.to(self.model.device)
-                self.state = self.state.starting_at(slot, position, known)
+                device = self.model.device
+                position = position.to(self.state.reference)
+                self.state = self.state.starting_at(slot, position, known.to(device), found.to(device))
 
     def add(self, position: Tensor, frame: int) -> None:
         """Add queries: position (N, 2) x, y in [0, 1] at a frame that is held.
@@ -284,4 +292,7 @@ class SlidingWindow:
         slots = torch.arange(count, device=self.model.device)
         last = self.model.decode(content, reference, self._ring, memory.level_shapes, slots, masks, wanted)[-1]
         visibility = torch.where(masks.updated[:, wanted], last.visibility, visibility[:, wanted])
-        return WindowResult(last.reference, visibility, last.hidden), masks.updated
+        moved = last.reference
+        if self._motion is not None:
+            moved = filtered(reference[:, wanted], moved, state.found[:, :count][:, wanted])
+        return WindowResult(moved, visibility, last.hidden), masks.updated

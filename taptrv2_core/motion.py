@@ -3,6 +3,10 @@
 The published network begins every new frame where the newest committed window left a point, up to 4 frames ago. A
 network of `ModelConfig.motion` "flow" begins nearer: pyramidal Lucas-Kanade (OpenCV's) moves the last frame's answer,
 and the network then corrects it by what it knows of the point's appearance, so that flow's drift does not add up.
+
+Flow is exact from frame to frame and drifts; the network does not drift, and its error of a pixel or two differs from
+frame to frame. So they are put together as in a Kalman filter of fixed gain: while the two agree to within `GATE`, the
+answer is flow's prediction moved towards the network's measurement by the share `GAIN`; otherwise it is the network's.
 """
 
 from __future__ import annotations
@@ -15,10 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from taptrv2_core.geometry import PixelMap
+from taptrv2_core.geometry import PixelMap, inverse_sigmoid
 
 LONGEST_SIDE = 640
 """Larger images are reduced for flow: more detail does not help a first guess."""
+GAIN = 0.15
+GATE = 4.0
+"""Pixels of an image of 256 x 256."""
 RETURN = 1.0
 """Pixels within which a point followed forward and back again must return."""
 
@@ -83,16 +90,36 @@ class MotionPrior:
         self._position, self._visible = position.cpu().double(), visible.cpu()
         self._known = torch.ones_like(self._visible)
 
-    def enter(self, image: FlowImage) -> tuple[Tensor, Tensor]:
-        """A new frame: where the queries begin in it, (N, 2) in [0, 1], and for which of them that is known, (N,)."""
+    def enter(self, image: FlowImage) -> tuple[Tensor, Tensor, Tensor]:
+        """A new frame: where the queries begin in it, (N, 2) in [0, 1], for which of them that is known, (N,), and for
+        which flow has found it, (N,)."""
         before, self._image = self._image, image
+        found = torch.zeros_like(self._known)
         rows = (self._known & self._visible).nonzero().flatten()
         if before is not None and len(rows) and before.grey.shape == image.grey.shape:
             xy = before.pixels.to_pixels(self._position[rows]).float().numpy()
             moved, trusted = follow(before.grey, image.grey, xy)
             rows = rows[torch.from_numpy(trusted)]
             self._position[rows] = image.pixels.to_position(torch.from_numpy(moved[trusted]).double())
-        return self._position, self._known
+            found[rows] = True
+        return self._position, self._known, found
+
+
+def filtered(entry: Tensor, measured: Tensor, found: Tensor) -> Tensor:
+    """Where flow has found a point and the network agrees, flow's prediction moved a little towards the network's.
+
+    Args:
+        entry: (..., 4) logits of the boxes the network began with.
+        measured: (..., 4) logits of those it ended with.
+        found: (..., 1) bool, flow has found the point.
+
+    Returns:
+        (..., 4) logits.
+    """
+    begun, ended = entry[..., :2].sigmoid(), measured[..., :2].sigmoid()
+    near = torch.linalg.vector_norm((ended - begun) * 256, dim=-1, keepdim=True) < GATE
+    centre = torch.where(found & near, inverse_sigmoid(begun + GAIN * (ended - begun)), measured[..., :2])
+    return torch.cat((centre, measured[..., 2:]), dim=-1)
 
 
 def follow(

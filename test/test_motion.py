@@ -12,7 +12,8 @@ from tiny import TINY, tiny_model
 
 from taptrv2_core import Taptr, Tracker, track_video
 from taptrv2_core.engine import SlidingWindow
-from taptrv2_core.motion import FlowImage, MotionPrior, follow
+from taptrv2_core.geometry import inverse_sigmoid
+from taptrv2_core.motion import GAIN, FlowImage, MotionPrior, filtered, follow
 from taptrv2_core.synthetic import ClipConfig, ClipGenerator
 from taptrv2_core.training.data import to_truth
 from taptrv2_core.training.flow import imitated_flow
@@ -56,10 +57,10 @@ def test_large_images_are_reduced_and_pixels_still_agree() -> None:
     prior.enter(images[0])
     start = torch.tensor([[0.4, 0.5]], dtype=torch.float64)
     prior.add(start, newest=True)
-    position, known = prior.enter(images[1])
+    position, known, found = prior.enter(images[1])
     moved = (position - start)[0] * (SIZE[0] - 1)
     np.testing.assert_allclose(moved.numpy(), SHIFT, atol=0.1)
-    assert known.tolist() == [True]
+    assert known.tolist() == found.tolist() == [True]
 
 
 def test_hidden_and_late_points_are_not_moved() -> None:
@@ -71,17 +72,28 @@ def test_hidden_and_late_points_are_not_moved() -> None:
     prior.answer(start[:2], torch.tensor([True, False]))
     prior.add(start[2:], newest=False)
     prior.keep(torch.tensor([1, 2]))
-    position, known = prior.enter(images[1])
+    position, known, found = prior.enter(images[1])
     assert torch.equal(position, start[1:])
     assert known.tolist() == [True, False]
+    assert not found.any()
 
 
 def test_an_image_of_another_size_moves_nothing() -> None:
     prior = MotionPrior()
     prior.enter(FlowImage.of(drifting(1)[0], SIZE))
     prior.add(torch.full((1, 2), 0.4), newest=True)
-    position, _ = prior.enter(FlowImage.of(drifting(1, (48, 80))[0], SIZE))
+    position, _, found = prior.enter(FlowImage.of(drifting(1, (48, 80))[0], SIZE))
+    assert not found.any()
     assert torch.equal(position, torch.full((1, 2), 0.4, dtype=torch.float32).double())
+
+
+def test_flow_and_network_are_put_together_while_they_agree() -> None:
+    entry = inverse_sigmoid(torch.full((4, 4), 0.5, dtype=torch.float64))
+    shift = torch.tensor([[2.0, 0, 0, 0], [2, 0, 0, 0], [6, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.float64) / 256
+    measured = inverse_sigmoid(0.5 + shift)
+    found = torch.tensor([True, False, True, True]).unsqueeze(-1)
+    moved = (filtered(entry, measured, found).sigmoid()[:, 0] - 0.5) * 256
+    np.testing.assert_allclose(moved.numpy(), [2 * GAIN, 2, 6, 0], atol=1e-9)
 
 
 def test_a_new_frame_begins_where_flow_took_the_answer(model: Taptr) -> None:
