@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ _ENOUGH = 0.95
 """Share of the target above which no corners are looked for."""
 _CANDIDATES = 8
 """Corners found for each one wanted, so that there is a choice of where."""
+
+_WIDEST = 640
+"""Corners are found in images of at most this many pixels a side; larger ones are shrunk for it."""
 
 
 @dataclass(frozen=True)
@@ -170,20 +174,32 @@ def spread_corners(
         quality: least strength, as a share of the strongest corner's among those not taken.
 
     Returns:
-        (M, 2) x, y in pixels, M <= count; none in an image without corners.
+        (M, 2) x, y in pixels, M <= count; none in an image without corners. In images wider or higher than 640 pixels
+        they are found at that size and off by as many pixels as the image was shrunk.
     """
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+    grey, shrink = _shrunk(image)
     size = (int(grey.shape[0]), int(grey.shape[1]))
-    places = np.asarray(taken, dtype=np.float32).reshape(-1, 2)
+    places = (np.asarray(taken, dtype=np.float32).reshape(-1, 2) + 0.5) * shrink - 0.5
     free = np.full(size, 255, dtype=np.uint8)
-    distance = max(1.0, min_distance or _half_spread(size, count + len(places)))
+    distance = max(1.0, min_distance * shrink or _half_spread(size, count + len(places)))
     for place in places:
         cv2.circle(free, _pixel(place, size), round(distance), 0, -1)
     found = cv2.goodFeaturesToTrack(grey, _CANDIDATES * count, quality, distance, mask=free)
     if found is None:
         return np.zeros((0, 2), dtype=np.float32)
     corners = np.asarray(found, dtype=np.float32).reshape(-1, 2)
-    return corners[_emptiest_first(corners, places, size, count)]
+    chosen = corners[_emptiest_first(corners, places, size, count)]
+    return ((chosen + 0.5) / shrink - 0.5).astype(np.float32)
+
+
+def _shrunk(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    """The image in grey, at a size at which corners are found in a few milliseconds, and its scale."""
+    grey: Any = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+    shrink = min(1.0, _WIDEST / max(grey.shape))
+    if shrink < 1:
+        shape = round(grey.shape[1] * shrink), round(grey.shape[0] * shrink)
+        grey = cv2.resize(grey, shape, interpolation=cv2.INTER_AREA)
+    return grey, shrink
 
 
 def _emptiest_first(

@@ -57,6 +57,16 @@ def test_corners_are_found_where_they_are_and_apart() -> None:
     assert len(spread_corners(image[..., 0], 10)) == 4
 
 
+def test_corners_of_large_images_are_where_they_are() -> None:
+    image = np.full((1080, 1920), 90, dtype=np.uint8)
+    cv2.rectangle(image, (400, 300), (1000, 800), 250, -1)
+    corners = spread_corners(image, 10, min_distance=30)
+    assert len(corners) == 4
+    for corner in [(400, 300), (1000, 300), (400, 800), (1000, 800)]:
+        assert np.linalg.norm(corners - corner, axis=1).min() <= 6  # two pixels of the shrunk image
+    assert len(spread_corners(image, 10, taken=[(405.0, 305.0)], min_distance=30)) == 3
+
+
 def test_no_corners_in_a_blank_image() -> None:
     assert spread_corners(np.full((*SIZE, 3), 90, dtype=np.uint8), 10).shape == (0, 2)
 
