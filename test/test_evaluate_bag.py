@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -261,13 +260,16 @@ def test_bad_input_is_one_line_and_status_2(
     assert not (tmp_path / "out").exists()
 
 
-def test_truncated_bag(bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(bag, broken)
-    (file,) = broken.glob("*.mcap")
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    assert main(words(broken, weights, tmp_path / "out")) == 2
-    assert "broken" in capsys.readouterr().err
+def test_truncated_bag(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recorder that lost its power: what is whole in the file is tracked."""
+    (file,) = sliding_bag(tmp_path / "slide", 80).glob("*.mcap")
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(file.read_bytes()[: file.stat().st_size * 3 // 4])
+    assert main(words(cut, weights, tmp_path / "out", "--grid", 1, "--stretch", 0)) == 2
+    assert "partial results: " in capsys.readouterr().err
+    report = json.loads((tmp_path / "out" / "partial" / "metrics.json").read_text())
+    assert 20 < report["images"] < 80 and not report["complete"]
+    assert "cut.mcap" in report["problem"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
+from taptrv2_core.cli.interrupt import first_interrupt
 from taptrv2_core.config import PUBLISHED
 from taptrv2_core.evaluation.adapter import RefinedTaptr, StreamingTaptr
 from taptrv2_core.evaluation.baselines import LucasKanade, NeverMoves
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print the tables, write the files asked for."""
+    """Evaluate, print the tables, write the files asked for. 0: all videos; 130: interrupted, with those before."""
     for file in (args.csv, args.json):
         if file is not None and not file.parent.is_dir():
             raise CommandError(f"{file}: the folder {file.parent} does not exist; make it first")
@@ -72,8 +73,10 @@ def run(args: argparse.Namespace) -> int:
     if not trackers:
         raise CommandError("--no-baselines with --model none leaves nothing to evaluate")
     videos = dataset.videos if args.clips is None else min(dataset.videos, args.clips)
-    with progress_bar(videos * len(trackers)) as progress:
-        results = evaluate(trackers, itertools.islice(dataset.samples, args.clips), progress)
+    samples = itertools.islice(dataset.samples, args.clips)
+    with first_interrupt() as interrupted, progress_bar(videos * len(trackers)) as progress:
+        results = evaluate(trackers, samples, progress, interrupted)
+        partial = interrupted() and len(results[0].videos) < videos
     about = _about(args, dataset, model, results)
     print(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items()), end="\n\n")
     tables = [metrics_table(results), breakdown_table(results)]
@@ -84,7 +87,9 @@ def run(args: argparse.Namespace) -> int:
         write_csv(args.csv, results)
     if args.json is not None:
         write_json(args.json, about, results)
-    return 0
+    if partial:
+        print(f"taptr evaluate: interrupted after {about['videos']} of {videos} videos", file=sys.stderr)
+    return 130 if partial else 0
 
 
 def _dataset(args: argparse.Namespace) -> Dataset:

@@ -49,15 +49,26 @@ def score(result: TrackResult, sample: Sample) -> Metrics:
 
 
 def evaluate(
-    trackers: Sequence[PointTracker], samples: Iterable[Sample], progress: Progress | None = None
+    trackers: Sequence[PointTracker],
+    samples: Iterable[Sample],
+    progress: Progress | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[MethodResults]:
     """Every method on every sample: the same frames, the same queries.
+
+    Args:
+        trackers: the methods.
+        samples: the videos.
+        progress: called after each run.
+        stop: asked before each video; where it says so, the results are those of the videos before.
 
     Raises:
         ValueError: no samples.
     """
     results = [MethodResults(tracker.name) for tracker in trackers]
     for sample in samples:
+        if stop():
+            break
         for tracker, into in zip(trackers, results, strict=True):
             begin = time.perf_counter()
             both_ways = sample.query_mode == "strided"
