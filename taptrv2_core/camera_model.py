@@ -92,7 +92,7 @@ class CameraModel:
             return (pixels - centre) / np.diag(self.matrix)[:2]
         points, coefficients = pixels[:, None], np.asarray(self.distortion, dtype=np.float64)
         if self.distortion_model in _FISHEYE:
-            undone = cv2.fisheye.undistortPoints(points, self.matrix, coefficients, criteria=_CRITERIA)
+            undone = cv2.fisheye.undistortPoints(points, self.matrix, coefficients)
         else:
             # OpenCV 4 has a function of its own for the one that takes criteria; the plain one stops after 5 rounds.
             undistort: Any = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)
