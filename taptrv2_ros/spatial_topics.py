@@ -28,6 +28,7 @@ from taptrv2_ros.spatial_messages import SpatialPoints, cloud_message, marker_me
 
 _QUEUE = 5
 _RECENT = 20  # images that say whether there is a problem: one in seven without depth is none
+_FEW = 4  # nor are so many, at the start
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class SpatialTopics(CameraPart):
         with self._lock:
             recent = list(self._problems)
         failed = [problem for problem in recent if problem]
-        return failed[-1] if 2 * len(failed) > len(recent) else ""
+        return failed[-1] if len(failed) > max(len(recent) / 2, _FEW) else ""
 
     def on_frame(self, tracked: TrackedFrame) -> None:
         if self._subscriptions:

@@ -82,7 +82,7 @@ def records(cloud: PointCloud2) -> np.ndarray:
 def test_without_calibration_it_says_so_and_tracks_on(camera: DepthCamera) -> None:
     camera.follow()
     camera.setup.robot.add_region([(8.0, 8.0), (56.0, 40.0)], count=20, group="mug")
-    for _ in range(3):
+    for _ in range(6):
         assert len(camera.follow().ids) == 20
     said = "points in space: depth comes, but no camera_info on '/test/camera_info'"
     wait_until(lambda: said in camera.setup.log.read_text(), "the warning")
