@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,9 +89,9 @@ class SpatialTopics(CameraPart):
 
     def problem(self) -> str:
         with self._lock:
-            recent = list(self._problems)
-        failed = [problem for problem in recent if problem]
-        return failed[-1] if len(failed) > max(len(recent) / 2, _FEW) else ""
+            recent = Counter(self._problems)
+        worst, images = max(recent.items(), key=lambda item: item[1], default=("", 0))
+        return worst if images > max(recent.total() / 2, _FEW) else ""
 
     def on_frame(self, tracked: TrackedFrame) -> None:
         if self._subscriptions:

@@ -124,6 +124,12 @@ def test_depth_that_cannot_be_used_is_told_once(camera: DepthCamera) -> None:
     wait_until(lambda: len(camera.clouds) == before + 1, "the cloud")
     wait_until(lambda: "depth is in frame 'another_frame'" in log.read_text(), "the warning")
     assert log.read_text().count("encoding 'rgb8' is no depth") == 1
+    missing = "no depth on '/test/depth' within 0.02 s of the images' stamps"
+    assert missing not in log.read_text()  # though some images had none
+    for _ in range(25):
+        camera.follow(depth=False)
+    camera.setup.robot.wait_for_diagnosis("camera", missing, DiagnosticStatus.WARN)
+    assert log.read_text().count(missing) == 1
 
 
 def test_compressed_depth_from_a_topic_set_while_inactive(camera: DepthCamera) -> None:
