@@ -15,7 +15,7 @@ from taptrv2_core.stamps import StampWatch
 from taptrv2_ros.messages import nanoseconds
 from taptrv2_ros.part import CameraContext
 from taptrv2_ros.parts import PARTS
-from taptrv2_ros.qos import image_qos
+from taptrv2_ros.qos import image_qos, subscribe_counting_lost
 from taptrv2_ros.session import Frame, Received
 from taptrv2_ros.steady_clock import steady_clock
 
@@ -141,12 +141,14 @@ class Camera:
     def _subscribe(self) -> None:
         parameters = self.context.parameters
         self.context.session.monitor.last_arrival, self.subscribed_since = None, time.monotonic()
-        self._subscription = self.context.node.create_subscription(
+        self._subscription = subscribe_counting_lost(
+            self.context.node,
             self.message_type,
             parameters.wire_topic,
             self._on_image,
+            self._on_lost,
             image_qos(parameters),
-            callback_group=self.context.images,
+            self.context.images,
         )
         tracks = self.context.node.resolve_topic_name(self.context.topic("tracks"))
         self._logger.info(
@@ -158,6 +160,9 @@ class Camera:
         if self._subscription is not None:
             self.context.node.destroy_subscription(self._subscription)
             self._subscription = None
+
+    def _on_lost(self, count: int) -> None:
+        self.context.session.counters.lost += count
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         monitor = self.context.session.monitor

@@ -47,6 +47,9 @@ def _troubles(monitor: Monitor, period: Period, now: float, max_points: int) -> 
         found.append((ERROR, f"memory ran out: at most {max_points} points from now on"))
     if now - monitor.last_reset < RECENT:
         found.append((WARN, f"tracking started anew: {monitor.reset_reason}"))
+    if counts.lost > counts.received / 10:
+        advice = "raise image_queue or the buffers of the middleware, or set image_reliability to reliable"
+        found.append((WARN, f"{counts.lost} images lost on the way, {counts.received} received: {advice}"))
     if counts.dropped > counts.received / 2 and counts.received > 2:
         found.append((WARN, f"slower than the camera: {counts.dropped} of {counts.received} images dropped"))
     return found

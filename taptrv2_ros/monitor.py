@@ -16,6 +16,8 @@ class Counters:
     """Numbers since the node was configured. Each is changed by one thread only."""
 
     received: int = 0
+    lost: int = 0
+    """Images that the middleware lost on the way, where it tells."""
     repeated: int = 0
     """Images with the stamp of the image before; they are left out."""
     dropped: int = 0
@@ -31,7 +33,8 @@ class Counters:
     def __str__(self) -> str:
         return (
             f"{self.received} images received, {self.tracked} tracked, {self.dropped} dropped, {self.refused} refused, "
-            f"{self.repeated} repeated, {self.resets} resets, {self.requests_refused} requests refused"
+            f"{self.repeated} repeated, {self.lost} lost on the way, {self.resets} resets, "
+            f"{self.requests_refused} requests refused"
         )
 
     def since(self, before: Counters) -> Counters:

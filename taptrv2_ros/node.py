@@ -47,10 +47,16 @@ def main(args: list[str] | None = None) -> int:
     return 1
 
 
-def _run(shutdown: Shutdown) -> int:
-    node = TrackerNode()
+def make_executor(node: TrackerNode) -> MultiThreadedExecutor:
+    """An executor with the node, and as many threads as it needs."""
     executor = MultiThreadedExecutor(_THREADS)
     executor.add_node(node)
+    return executor
+
+
+def _run(shutdown: Shutdown) -> int:
+    node = TrackerNode()
+    executor = make_executor(node)
     failures: list[str] = []
     thread = threading.Thread(target=_spin, args=(executor, failures, shutdown), name="taptr executor", daemon=True)
     thread.start()

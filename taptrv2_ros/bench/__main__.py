@@ -1,0 +1,153 @@
+"""The node under a camera over DDS: how much of an image's way to its tracks is not the tracker's own step.
+
+    python -m taptrv2_ros.bench --points 256
+
+The node runs in this process, on one core; camera and client are a process of their own, on another where there is
+one. Each image is published when the tracks of the one before have come, so no image waits for another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import rclpy
+import torch
+from numpy.typing import NDArray
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+
+from taptrv2_core.allocator import keep_freed_memory
+from taptrv2_ros.bench.camera import PERIOD
+from taptrv2_ros.bench.probe import Probe
+from taptrv2_ros.lifecycle import TrackerNode
+from taptrv2_ros.node import make_executor
+
+WARM_UP = 20
+STAGES = {
+    "deserialise, take": ("received", "callback"),
+    "hand to the worker": ("callback", "begun"),
+    "convert": ("begun", "prepared"),
+    "the tracker's step": ("prepared", "tracked"),
+    "publish": ("tracked", "published"),
+}
+
+
+def main() -> int:
+    """Run it and print the table."""
+    args = _arguments()
+    cores = sorted(os.sched_getaffinity(0))
+    node_cores = cores[: args.cores]
+    os.sched_setaffinity(0, set(node_cores))
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    keep_freed_memory()
+    parameters = {"weights": args.weights, "device": args.device, "dtype": args.dtype, "threads": args.cores}
+    options = [part for name, value in parameters.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
+    options += [
+        "-p",
+        "autostart:=false",
+        "-p",
+        "image_reliability:=reliable",
+        "-p",
+        f"max_points:={max(1024, args.points)}",
+    ]
+    rclpy.init(args=["--ros-args", *options], signal_handler_options=SignalHandlerOptions.NO)
+    node = TrackerNode()
+    try:
+        if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+            return 1
+        assert node.tracking is not None and node.model is not None
+        (camera,) = node.tracking.cameras
+        probe = Probe(camera)
+        tracker = camera.context.session.tracker
+        grid = [(float(x), float(y)) for y in np.linspace(20, args.size[1] - 20, 64)
+                for x in np.linspace(20, args.size[0] - 20, 64)]  # fmt: skip
+        tracker.add_points([grid[i] for i in np.linspace(0, len(grid) - 1, args.points).astype(int)])
+        node.trigger_activate()
+        executor = make_executor(node)
+        thread = threading.Thread(target=executor.spin, daemon=True)
+        thread.start()
+        other = next((core for core in os_cores(cores, node_cores)), None)
+        outside = _run_camera(args, other)
+        executor.shutdown(timeout_sec=5.0)
+        thread.join(5.0)
+        _print(args, node, probe, outside)
+    finally:
+        node.stop()
+        node.destroy_node()
+        rclpy.shutdown()
+    return 0
+
+
+def os_cores(cores: list[int], taken: list[int]) -> list[int]:
+    """Cores that are left for the camera."""
+    return [core for core in cores if core not in taken]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m taptrv2_ros.bench", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--points", type=int, default=256, metavar="N", help="tracked points (default %(default)s)")
+    add("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"), help="of the images")
+    add("--images", type=int, default=300, metavar="N", help="timed (default %(default)s)")
+    add("--pause", type=float, default=0.01, metavar="S", help="seconds between tracks and the next image")
+    add("--weights", default="small", help="a shipped name or a checkpoint file")
+    add("--device", default="auto")
+    add("--dtype", default="auto")
+    add("--cores", type=int, default=1, metavar="N", help="CPU cores of the node (default %(default)s)")
+    add("--json", metavar="FILE", help="write the times of all images, in nanoseconds")
+    return parser.parse_args()
+
+
+def _run_camera(args: argparse.Namespace, core: int | None) -> list[dict[str, int]]:
+    command = [sys.executable, "-m", "taptrv2_ros.bench.camera", "--images", str(args.images + WARM_UP)]
+    command += ["--size", *map(str, args.size), "--pause", str(args.pause)]
+    if core is not None:
+        command += ["--core", str(core)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(json.loads(line))
+            if sys.stderr.isatty():
+                print(f"\r{len(lines)} of {args.images + WARM_UP} images", end="", file=sys.stderr)
+    if process.returncode:
+        raise SystemExit(f"the camera's process ended with status {process.returncode}")
+    return lines[WARM_UP:]
+
+
+def _print(args: argparse.Namespace, node: TrackerNode, probe: Probe, outside: list[dict[str, int]]) -> None:
+    marks = [probe.times[(line["index"] + 1) * PERIOD] for line in outside]
+    inside = {mark: np.array([m[mark] for m in marks], dtype=np.int64) for mark in Probe.MARKS}
+    rows = {name: inside[end] - inside[start] for name, (start, end) in STAGES.items()}
+    age = inside["published"] - inside["received"]
+    rows["**added by the node**"] = age - rows["the tracker's step"]
+    rows["age of the tracks: from the image's arrival until they are published"] = age
+    rows["from before the camera publishes until its client has the tracks"] = np.array(
+        [line["received"] - line["before"] for line in outside]
+    )
+    assert node.model is not None
+    dtype = str(node.model.dtype).removeprefix("torch.")
+    print(
+        f"\n{args.size[0]} x {args.size[1]} rgb8, {args.points} points, {len(outside)} images, weights '{args.weights}' "
+        f"on {node.model.device} in {dtype}, {args.cores} CPU core(s), {torch.get_num_threads()} thread(s)\n"
+    )
+    print("| milliseconds | p50 | p90 | p99 | max |\n| --- | ---: | ---: | ---: | ---: |")
+    for name, values in rows.items():
+        print(f"| {name} | {' | '.join(_percentiles(values))} |")
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"inside": marks, "outside": outside}, file)
+
+
+def _percentiles(nanoseconds: NDArray[np.int64]) -> list[str]:
+    return [f"{value / 1e6:.2f}" for value in (*np.percentile(nanoseconds, (50, 90, 99)), nanoseconds.max())]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
