@@ -10,7 +10,11 @@ from collections import deque
 
 import rclpy
 import rclpy.utilities
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import (  # type: ignore[attr-defined]
+    ExternalShutdownException,
+    InvalidHandle,
+    MultiThreadedExecutor,
+)
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
@@ -80,6 +84,8 @@ def _spin(executor: MultiThreadedExecutor, failures: list[str], shutdown: Shutdo
                 return
             except ExternalShutdownException:
                 return
+            except InvalidHandle:  # a service or subscription went while it was waited for or answered
+                get_logger(NAME).debug(traceback.format_exc())
             except Exception:
                 recent.append(time.monotonic())
                 get_logger(NAME).error(f"a callback failed: {traceback.format_exc()}")

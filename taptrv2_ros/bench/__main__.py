@@ -134,8 +134,9 @@ def _print(args: argparse.Namespace, node: TrackerNode, probe: Probe, outside: l
     assert node.model is not None
     dtype = str(node.model.dtype).removeprefix("torch.")
     print(
-        f"\n{args.size[0]} x {args.size[1]} rgb8, {args.points} points, {len(outside)} images, weights '{args.weights}' "
-        f"on {node.model.device} in {dtype}, {args.cores} CPU core(s), {torch.get_num_threads()} thread(s)\n"
+        f"\n{args.size[0]} x {args.size[1]} rgb8, {args.points} points, {len(outside)} images, weights "
+        f"'{args.weights}' on {node.model.device} in {dtype}, {args.cores} CPU core(s), {torch.get_num_threads()} "
+        f"thread(s); load average {os.getloadavg()[0]:.1f}\n"
     )
     print("| milliseconds | p50 | p90 | p99 | max |\n| --- | ---: | ---: | ---: | ---: |")
     for name, values in rows.items():

@@ -104,7 +104,7 @@ class Load:
         if index % 30 == 15:
             self._call(name, "remove_points", ids=array("Q", [10**9]))
             self._call(name, "add_points", x=[float("nan")], y=[-5.0])
-            self._call(name, "add_points", x=np.zeros(100_000), y=np.zeros(100_000))
+            self._call(name, "add_points", x=np.zeros(5000), y=np.zeros(5000))
         if index % 120 == 119:
             self._call(name, "clear_points")
 
