@@ -6,9 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from array import array
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,21 +22,13 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from waiting import wait_until
 
 from taptrv2_ros.demo.node_process import NodeProcess
 from taptrv2_ros.msg import PointTracks, TrackerStatus
 from taptrv2_ros.srv import AddPoints, AddRegion, ClearPoints, ListPoints, RemovePoints
 
-WAIT = 60.0
 SIZE = (48, 64)
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT) -> None:
-    """Fail with ``what`` if the condition does not come true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"after {seconds:g} s still waiting for {what}"
-        time.sleep(0.01)
 
 
 class Camera:

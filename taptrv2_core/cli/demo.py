@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
+from taptrv2_core.demos.click import PORT, VideoStage, serve
 from taptrv2_core.demos.rainbow import draw_rainbow
 from taptrv2_core.demos.source import Images, open_images
 from taptrv2_core.demos.sticker import Box, Surface, draw_sticker, follow_surface, load_artwork, own_artwork
@@ -40,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sticker.add_argument("--box", type=_box, metavar="X,Y,W,H", help="where it is put, pixels (default: the middle)")
     sticker.add_argument("--frame", type=_number, default=0, metavar="K", help="image it is put on, from 0 (default 0)")
+    click = demos.add_parser("click", help="a page in the browser: click points, and tracks follow them")
+    _add_common(click)
+    click.add_argument("--port", type=_number, default=PORT, help="on 127.0.0.1; 0: any (default %(default)s)")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +67,7 @@ def _add_video(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make what was asked for. Returns the exit code."""
-    demos: dict[str, Callable[[argparse.Namespace], int]] = {"rainbow": _rainbow, "sticker": _sticker}
+    demos: dict[str, Callable[[argparse.Namespace], int]] = {"rainbow": _rainbow, "sticker": _sticker, "click": _click}
     return demos[args.demo](args)
 
 
@@ -92,6 +96,15 @@ def _sticker(args: argparse.Namespace) -> int:
         )
     with _open(args) as source:
         return _write(args, source, draw_sticker(source.images, surface, artwork))
+
+
+def _click(args: argparse.Namespace) -> int:
+    if args.input is None and args.topic is not None:
+        raise CommandError("--topic names a topic of a bag; for a live one: ros2 run taptrv2_ros click_page --help")
+    model = _model(args)
+    with VideoStage(lambda: open_images(args.input, args.topic), model) as stage:
+        serve(stage, args.port)
+    return 0
 
 
 def _open(args: argparse.Namespace) -> Images:
