@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -178,6 +179,17 @@ def test_without_ray_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["evaluate-bags", str(folder / "first"), "--ray", *options(folder, tmp_path)]) == 1
     assert "needs the Python package ray: pip install ray" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_an_address_without_a_cluster_is_said_at_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert main(["evaluate-bags", str(folder / "first"), "--ray", address, *options(folder, tmp_path)]) == 1
+    assert f"--ray {address}: nothing answers there" in capsys.readouterr().err
 
 
 def test_a_fault_nobody_foresaw_is_one_line_with_its_traceback_in_a_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -32,9 +33,10 @@ class RayCluster:
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"--device {device}: on a cluster Ray chooses the GPU; give auto, cpu or cuda")
         self._ray = optional("ray", "ray", "evaluating on a cluster")
+        _check_reachable(address)
         try:
             self._ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="error")
-        except (ConnectionError, ValueError) as error:
+        except (ConnectionError, ValueError, RuntimeError, self._ray.exceptions.RayError) as error:
             raise ValueError(f"--ray {address}: no Ray cluster can be reached there: {error}") from error
         gpus = self._ray.cluster_resources().get("GPU", 0) > 0
         self._device = ("cuda" if gpus else "cpu") if device == "auto" else device
@@ -74,6 +76,17 @@ class RayCluster:
         if isinstance(answer, str):
             return Result(job, None, answer)
         return Result(job, answer.moved(job.out / PARTIAL if answer.problem else job.out))
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for many minutes. Raises ValueError."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise ValueError(f"--ray {address}: nothing answers there: {error}") from error
 
 
 def run_elsewhere(job: Job) -> tuple[Outcome | str, dict[str, bytes]]:
