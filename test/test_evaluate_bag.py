@@ -18,7 +18,6 @@ from tiny import tiny_model
 
 from taptrv2_core import Taptr, Tracker, load_model, save_checkpoint
 from taptrv2_core.cli import main
-from taptrv2_core.errors import RecordingError
 from taptrv2_core.evaluation.metrics import tapvid_metrics
 from taptrv2_core.evaluation.tracking import TrackResult
 from taptrv2_core.replay.truth import load_truth
@@ -194,6 +193,34 @@ def test_corners_of_the_first_image_if_nothing_is_said(bag: Path, weights: Path,
     assert (report["points"], report["images"]) == (5, 3)
 
 
+def test_jitter_of_a_scene_that_stands_still(weights: Path, tmp_path: Path) -> None:
+    """LK finds that nothing moves; what the tracks do all the same is jitter."""
+    folder = tmp_path / "still"
+    folder.mkdir()
+    image, noise = sliding_video(1)[0].astype(int), np.random.default_rng(0)
+    for t in range(6):
+        cv2.imwrite(str(folder / f"{t}.png"), (image + noise.normal(0, 4, image.shape)).clip(0, 255).astype(np.uint8))
+    assert main(words(folder, weights, tmp_path / "out", "--grid", 3)) == 0
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]["steadiness"]
+    with np.load(tmp_path / "out" / "tracks.npz") as found:
+        xy = (found["points"] * np.array([WIDTH - 1, HEIGHT - 1]))[:, 1:]  # the query's own image does not count
+        seen = ~found["occluded"][:, 1:]
+    assert figures["static_points"] == seen.any(1).sum() > 5
+    step = np.linalg.norm(np.diff(xy, axis=1), axis=-1)[seen[:, 1:] & seen[:, :-1]]
+    assert figures["jitter_step"] == pytest.approx(np.sqrt(np.square(step).mean()), rel=1e-3)
+    assert step.max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["euroc_mono", "parkour", "rgbd_desk", "real_ros2_raw", "real_ros1/aruco_images.bag"])
+def test_real_recordings(shared_data: Path, weights: Path, tmp_path: Path, name: str) -> None:
+    """Raw, compressed, SQLite packed as a whole, MCAP without metadata, ROS 1."""
+    given = words(shared_data / "bags" / name, weights, tmp_path, "--grid", 4, "--images", 4, "--stretch", 2)
+    assert main(given) == 0
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["points"] == 16 and 1 <= report["images"] <= 4
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
 def test_recording_that_breaks_off_keeps_what_was_tracked(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,35 +297,3 @@ def test_truncated_bag(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     report = json.loads((tmp_path / "out" / "partial" / "metrics.json").read_text())
     assert 20 < report["images"] < 80 and not report["complete"]
     assert "cut.mcap" in report["problem"]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("id,x,y\n", "has no column frame"),
-        ("frame,id,x,y\n", "has no rows"),
-        ("frame,id,x,y,visible\n0,0,1,1,maybe\n", "line 2: visible is 'maybe'"),
-        ("frame,id,x,y\n0,0,,1\n", "line 2: the point is visible but"),
-        ("frame,id,x,y\n-1,0,1,1\n", "line 2: frame is -1"),
-        ("frame,id,x,y\n0,0,1,1\n0,0,1,1\n", "point 0 has two rows for frame 0"),
-        ("frame,id,x,y,visible\n0,4,,,0\n", "point 4 is visible in no frame"),
-    ],
-)
-def test_truth_files_with_faults(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "truth.csv"
-    file.write_text(text)
-    with pytest.raises(RecordingError, match=re.escape(message)):
-        load_truth(file)
-
-
-def test_truth_with_gaps_is_scored_where_it_was_annotated(tmp_path: Path) -> None:
-    file = tmp_path / "truth.csv"
-    file.write_text("frame,id,x,y,visible\n2,7,5,6,1\n4,7,,,0\n1,3,1,2,1\n")
-    truth = load_truth(file)
-    assert truth.ids.tolist() == [3, 7]
-    assert truth.query_frame.tolist() == [1, 2]
-    assert truth.query_xy.tolist() == [[1, 2], [5, 6]]
-    assert truth.annotated.T.tolist() == [[False, True, False, False, False], [False, False, True, False, True]]
-    longer = truth.first(7)
-    assert longer.frames == 7 and not longer.annotated[5:].any()
-    assert truth.first(3).frames == 3

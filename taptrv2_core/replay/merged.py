@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,8 @@ def render_summary(results: Sequence[Result]) -> str:
         )
     return str(
         template("summary.html.j2").render(
-            columns=[(TITLES[section], MEANINGS[section][name].label) for section, name in columns],
+            groups=[(TITLES[key], len(list(group))) for key, group in itertools.groupby(columns, lambda c: c[0])],
+            columns=[MEANINGS[section][name].label for section, name in columns],
             rows=rows,
             means=[show(*column, mean(results, *column)) for column in columns],
             counted=sum(result.outcome is not None for result in results),
