@@ -21,10 +21,10 @@ from tiny import tiny_model
 
 from taptrv2_core import save_checkpoint
 from taptrv2_core.cli import main
-from taptrv2_core.replay.job import Job
+from taptrv2_core.replay.job import Job, Outcome
 from taptrv2_core.replay.many import LocalProcesses, Result, local_devices, run_job
 from taptrv2_core.replay.merged import mean, render_summary, status, write_summary_csv
-from taptrv2_core.replay.results import FILES, Outcome
+from taptrv2_core.replay.results import FILES
 
 SAME_BYTES = ("tracks.csv", "tracks.npz", *(name for name in FILES if name != "timing.json"))
 WAIT = 120.0
@@ -198,7 +198,7 @@ def test_a_fault_nobody_foresaw_is_one_line_with_its_traceback_in_a_file(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("division by zero\nand more")
 
-    monkeypatch.setattr("taptrv2_core.replay.job.to_judge", fail)
+    monkeypatch.setattr("taptrv2_core.replay.evaluate.to_judge", fail)
     answer = run_job(job(folder, "first", tmp_path / "out"), lambda: False)
     assert isinstance(answer, str) and "\n" not in answer
     assert answer.startswith("ZeroDivisionError: division by zero (a fault of this program")

@@ -11,9 +11,9 @@ from pathlib import Path
 from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
 from taptrv2_core.evaluation.progress import counting_bar
-from taptrv2_core.replay.job import Job, evaluate_recording
+from taptrv2_core.replay.evaluate import evaluate_recording
+from taptrv2_core.replay.job import Job, Outcome
 from taptrv2_core.replay.report import sections
-from taptrv2_core.replay.results import Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,10 +8,10 @@ import queue
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Protocol
@@ -19,8 +19,8 @@ from typing import Protocol
 import torch
 
 from taptrv2_core.errors import CheckpointError, MissingPackageError
-from taptrv2_core.replay.job import Job, Stop, evaluate_recording
-from taptrv2_core.replay.results import Outcome
+from taptrv2_core.replay.evaluate import Stop, evaluate_recording
+from taptrv2_core.replay.job import Job, Outcome
 
 ERROR_FILE = "error.txt"
 INTERRUPTED = "not evaluated: interrupted"
@@ -50,7 +50,7 @@ class Runner(Protocol):
 def run_job(job: Job, stop: Stop) -> Outcome | str:
     """A job, or in one line why it failed; of what nobody foresaw the traceback is in its folder."""
     try:
-        return evaluate_recording(job, _silent, stop)
+        return evaluate_recording(job, stop=stop)  # no progress: many workers would write over each other
     except (ValueError, OSError, CheckpointError, MissingPackageError) as error:
         return one_line(error)
     except Exception as error:
@@ -163,11 +163,6 @@ def _heed_interrupts() -> None:
 
     signal.signal(signal.SIGINT, handle)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _silent(name: str, total: int) -> AbstractContextManager[Callable[[], object]]:
-    """No progress bar: many workers would write over each other."""
-    return nullcontext(lambda: None)
 
 
 def one_line(error: Exception) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from taptrv2_core.extras import optional
-from taptrv2_core.replay.job import Job, Stop
+from taptrv2_core.replay.evaluate import Stop
+from taptrv2_core.replay.job import Job, Outcome
 from taptrv2_core.replay.many import INTERRUPTED, Result, one_line, run_job
-from taptrv2_core.replay.results import Outcome
 from taptrv2_core.tracking_run.workspace import PARTIAL
 
 _POLL = 0.5  # seconds

@@ -1,4 +1,4 @@
-"""The files of figures of one recording, and the outcome that a caller gets."""
+"""The files of figures of one recording."""
 
 from __future__ import annotations
 
@@ -6,50 +6,25 @@ import csv
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from taptrv2_core.model import Taptr
 from taptrv2_core.recordings import Recording
-from taptrv2_core.replay.figures import Figures, for_json
+from taptrv2_core.replay.figures import for_json
+from taptrv2_core.replay.job import Job, Outcome
 from taptrv2_core.replay.measures import Judged, PointFigures, measure, point_figures
 from taptrv2_core.replay.report import ReportContent, render_report
 from taptrv2_core.replay.run import Replay
 from taptrv2_core.replay.snapshots import draw_tracks, jpeg
 
-if TYPE_CHECKING:
-    from taptrv2_core.replay.job import Job
-
 FILES = ("metrics.json", "points.csv", "report.html", "timing.json")
 """Beside those of tracks. All but the last have the same bytes on every run."""
 PERCENTILES = (50, 90, 95, 99)
 _PICTURES = 4  # in the report
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a recording; files of results are in ``folder``."""
-
-    name: str
-    folder: Path
-    images: int
-    """Tracked."""
-    points: int
-    figures: Figures
-    problem: str = ""
-    """Why the recording was not tracked to its end; empty if it was."""
-    interrupted: bool = False
-    notes: tuple[str, ...] = ()
-    """What else the reader has to know: images left out, queries not asked."""
-    latency: dict[str, float] = field(default_factory=dict)
-    """Milliseconds of an image, by percentile; of this run alone."""
-
-    def moved(self, folder: Path) -> Outcome:
-        """The same with its files elsewhere."""
-        return replace(self, folder=folder)
 
 
 def write_results(
