@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from taptrv2_core.allocator import keep_freed_memory
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Track. 0: all of it; 2: partial results; 130: interrupted, with partial results."""
     _check_numbers(args)
+    keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     nothing_said = args.queries is None and not args.grid and args.seed is None
