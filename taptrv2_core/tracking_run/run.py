@@ -13,7 +13,7 @@ from typing import Any
 from taptrv2_core.errors import ImageError, RecordingError
 from taptrv2_core.extras import optional
 from taptrv2_core.model import Taptr
-from taptrv2_core.query_files import read_queries
+from taptrv2_core.query_files import Query, read_queries
 from taptrv2_core.recordings import Recording, open_recording
 from taptrv2_core.tracker import Tracker
 from taptrv2_core.tracking_run.following import DecodedFrame, Follower
@@ -48,6 +48,7 @@ class TrackOptions:
     images: int | None = None
     """Most images to read."""
     queries: Path | None = None
+    clicks: tuple[Query, ...] = ()
     grid: int = 0
     seed: int = 0
     streaming: bool = False
@@ -56,6 +57,21 @@ class TrackOptions:
     overlay: bool = True
     rerun: bool = False
     bag: bool = False
+
+
+def check_packages(options: TrackOptions) -> None:
+    """Whether everything that the outputs need is installed: asked before anything that takes long.
+
+    Raises MissingPackageError.
+    """
+    for wanted, module, package, purpose in (
+        (options.overlay, "av", "av", "the overlay video (or leave it out with --no-overlay)"),
+        (options.table == "parquet", "pyarrow", "pyarrow", "writing Parquet"),
+        (options.rerun, "rerun", "rerun-sdk", "writing a Rerun recording"),
+        (options.bag, "rosbags", "rosbags", "writing bags"),
+    ):
+        if wanted:
+            optional(module, package, purpose)
 
 
 @dataclass
@@ -95,9 +111,9 @@ class Run:
             QueryError, RecordingError, MissingPackageError, OSError: nothing could be done.
         """
         options = self._options
-        self._check_packages()
+        check_packages(options)
         queries = read_queries(options.queries) if options.queries else []
-        points = PointSource(queries, options.grid, options.seed)
+        points = PointSource([*queries, *options.clicks], options.grid, options.seed)
         with open_recording(options.input, options.topic) as recording:
             self._tell(f"Input    {options.input}: {recording.description}")
             decoder = Decoder(recording, options.images, self._tell)
@@ -157,18 +173,6 @@ class Run:
             outcome.stopped = outcome.stopped or str(error)
         outcome.images = writer.frames
         outcome.seconds = time.perf_counter() - started
-
-    def _check_packages(self) -> None:
-        """Before anything that takes long. Raises MissingPackageError."""
-        options = self._options
-        for wanted, module, package, purpose in (
-            (options.overlay, "av", "av", "the overlay video (or leave it out with --no-overlay)"),
-            (options.table == "parquet", "pyarrow", "pyarrow", "writing Parquet"),
-            (options.rerun, "rerun", "rerun-sdk", "writing a Rerun recording"),
-            (options.bag, "rosbags", "rosbags", "writing bags"),
-        ):
-            if wanted:
-                optional(module, package, purpose)
 
     def _folder(self, recording: Recording) -> Path:
         return self._options.out or Path("taptr_output") / recording.name
