@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,9 +19,10 @@ pytest.importorskip("aiohttp")
 pytest.importorskip("av")
 from browser import Page, chromium
 from camera_process import camera_image
+from tiny import tiny_model
 from waiting import wait_until
 
-from taptrv2_core.demos.click import collect_clicks
+from taptrv2_core import save_checkpoint
 from taptrv2_core.drawing import VideoWriter
 
 FRAMES, HEIGHT, WIDTH = 40, 120, 160
@@ -44,10 +44,10 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 class Server:
-    """``taptr demo click`` as a process."""
+    """A command that shows the page, as a process."""
 
     def __init__(self, *arguments: object) -> None:
-        command = [sys.executable, "-m", "taptrv2_core.cli", "demo", "click", *map(str, arguments)]
+        command = [sys.executable, "-m", "taptrv2_core.cli", *map(str, arguments)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/", self.process.stdout.readline())
@@ -64,7 +64,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(video: Path) -> Iterator[Server]:
-    server = Server(video, "--port", 0)
+    server = Server("demo", "click", video, "--port", 0)
     yield server
     assert server.stop() == ""
 
@@ -131,12 +131,12 @@ def test_other_sites_are_refused(server: Server) -> None:
             urllib.request.urlopen(urllib.request.Request(server.url, headers=headers), timeout=20)
 
 
-def test_clicks_are_collected(driver: Any, video: Path, free_port: int) -> None:
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.extend(collect_clicks(video, port=free_port)), daemon=True)
-    thread.start()
-    wait_until(lambda: is_open(free_port), "the page")
-    page = Page(driver, f"http://127.0.0.1:{free_port}/")
+def test_clicked_points_are_tracked_afterwards(driver: Any, video: Path, tmp_path: Path) -> None:
+    weights, out = tmp_path / "tiny.pt", tmp_path / "out"
+    save_checkpoint(tiny_model(), weights)
+    options = ("--weights", weights, "--out", out, "--no-overlay", "--images", 12)
+    server = Server("track", video, "--click", "--port", 0, *options)
+    page = Page(driver, server.url)
     wait_until(lambda: page.text("index").startswith("image 1 "), "the first image")
     page.click_picture(20, 30)
     wait_until(lambda: len(page.points()) == 1, "a point")
@@ -145,24 +145,14 @@ def test_clicks_are_collected(driver: Any, video: Path, free_port: int) -> None:
     page.click_picture(100, 60)
     wait_until(lambda: len(page.points()) == 2, "another")
     page.press("done")
-    thread.join(30)
-    assert [(round(q.x), round(q.y), q.frame, q.source) for q in found] == [
-        (20, 30, 0, "click 1"),
-        (100, 60, 7, "click 2"),
-    ]
     wait_until(lambda: page.text("status").startswith("done"), "goodbye")
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    _, errors = server.process.communicate(timeout=60)
+    assert server.process.returncode == 0, errors
+    with (out / "tracks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    first = {int(row["id"]): row for row in reversed(rows)}
+    picked = [(int(r["frame"]), round(float(r["x"])), round(float(r["y"]))) for _, r in sorted(first.items())]
+    assert picked == [(0, 20, 30), (7, 100, 60)]
 
 
 def test_a_port_in_use_is_said(server: Server, video: Path) -> None:

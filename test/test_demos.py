@@ -102,7 +102,7 @@ def test_input_that_cannot_be_used(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     out = tmp_path / "out.mp4"
-    assert main(["demo", "rainbow", str(tmp_path / name), "--weights", str(weights), "--out", str(out)]) == 1
+    assert main(["demo", "rainbow", str(tmp_path / name), "--weights", str(weights), "--out", str(out)]) == 2
     line = capfd.readouterr().err.splitlines()[-1]
     assert line.startswith(f"taptr demo: {tmp_path / name}")
     assert re.search(reason, line)
@@ -111,7 +111,7 @@ def test_input_that_cannot_be_used(
 
 def test_a_video_of_one_image(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = write_video(tmp_path / "one.mp4", 1)
-    assert main(["demo", "rainbow", str(one), "--weights", str(weights)]) == 1
+    assert main(["demo", "rainbow", str(one), "--weights", str(weights)]) == 2
     assert "following points takes at least 2" in capsys.readouterr().err
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,16 +11,19 @@ from typing import TypeVar
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
 from taptrv2_core.demos.click import PORT, VideoStage, serve
+from taptrv2_core.demos.clip import CLIP, FLAT, FLAT_SEED, SEED
 from taptrv2_core.demos.rainbow import draw_rainbow
 from taptrv2_core.demos.source import Images, open_images
 from taptrv2_core.demos.sticker import Box, Surface, draw_sticker, follow_surface, load_artwork, own_artwork
 from taptrv2_core.drawing import VideoWriter
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.errors import RecordingError
+from taptrv2_core.evaluation.progress import counting_bar
 from taptrv2_core.extras import optional
 from taptrv2_core.model import Taptr
 
 Step = TypeVar("Step")
+_CLIPS_BOX = Box(125, 165, 110, 110)  # in the generated clip: shapes pass there
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +64,6 @@ def _add_video(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=Path, metavar="FILE", help="video to write (default DEMO_NAME.mp4 in this folder)")
     add("--frames", type=_positive, metavar="N", help="only the first so many images")
-    add("--seed", type=int, default=2, help="of the generated clip (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,10 +81,11 @@ def _rainbow(args: argparse.Namespace) -> int:
 
 def _sticker(args: argparse.Namespace) -> int:
     optional("av", "av", "writing videos")
+    box = _CLIPS_BOX if args.input is None and args.box is None else args.box
     artwork = own_artwork() if args.image is None else load_artwork(args.image)
     model = _model(args)
     with _open(args) as source:
-        steps = follow_surface(model, source.images, args.frame, args.box)
+        steps = follow_surface(model, source.images, args.frame, box)
         surface = None
         for step in _with_progress(steps, source.count, "Tracking"):
             surface = step if isinstance(step, Surface) else None
@@ -108,7 +110,8 @@ def _click(args: argparse.Namespace) -> int:
 
 
 def _open(args: argparse.Namespace) -> Images:
-    return open_images(args.input, args.topic, args.frames, args.seed)
+    clip = {"rainbow": (CLIP, SEED), "sticker": (FLAT, FLAT_SEED)}[args.demo]
+    return open_images(args.input, args.topic, args.frames, *clip)
 
 
 def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage]) -> int:
@@ -125,7 +128,7 @@ def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage
             status = 130
         except RecordingError as error:
             print(f"taptr demo: {error}", file=sys.stderr)
-            status = 1
+            status = 2
     if not writer.frames:
         print("taptr demo: stopped before the first image was done; nothing is written", file=sys.stderr)
         return status or 1
@@ -134,11 +137,10 @@ def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage
 
 
 def _with_progress(steps: Iterator[Step], total: int, what: str) -> Iterator[Step]:
-    tqdm = optional("tqdm", "tqdm", "showing progress").tqdm
-    slow = 0.1 if sys.stderr.isatty() else 10.0
-    bar = tqdm(steps, desc=what, total=total or None, unit="image", mininterval=slow, dynamic_ncols=True, leave=False)
-    with contextlib.closing(bar):
-        yield from bar
+    with counting_bar(total, "image", what) as advance:
+        for step in steps:
+            advance("")
+            yield step
 
 
 def _model(args: argparse.Namespace) -> Taptr:

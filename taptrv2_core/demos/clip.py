@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ CLIP = ClipConfig(
     speed=(0.5, 0.9), fast_share=0.0,
 )  # fmt: skip
 SEED = 2
+FLAT = replace(CLIP, share_3d=0.0)
+"""Flat shapes before a flat background, all of which move and turn."""
+FLAT_SEED = 6
 RATE = 20
 """Images a second."""
 

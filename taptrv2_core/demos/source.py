@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from taptrv2_core.demos.clip import RATE, SEED, there_and_back
+from taptrv2_core.demos.clip import CLIP, RATE, SEED, there_and_back
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.recordings import NANOSECONDS, ConversionError, Frame, RecordingError, open_recording
+from taptrv2_core.synthetic import ClipConfig
 
 _HEAD = 6  # images looked at beforehand
 
@@ -38,14 +39,20 @@ class Images:
         self.files.close()
 
 
-def open_images(path: Path | None, topic: str | None = None, limit: int | None = None, seed: int = SEED) -> Images:
+def open_images(
+    path: Path | None,
+    topic: str | None = None,
+    limit: int | None = None,
+    config: ClipConfig = CLIP,
+    seed: int = SEED,
+) -> Images:
     """Open a bag, a video or a folder of images; without a path, a generated clip.
 
     Args:
         path: as `open_recording` takes it.
         topic: of a bag with several.
         limit: most images.
-        seed: of the generated clip.
+        config, seed: of the generated clip.
 
     Raises:
         RecordingError: it cannot be read, or there are fewer than two images.
@@ -53,7 +60,7 @@ def open_images(path: Path | None, topic: str | None = None, limit: int | None =
     if path is None:
         if topic is not None:
             raise RecordingError("--topic chooses a topic of a bag; give the bag as INPUT")
-        video = there_and_back(seed=seed).video[:limit]
+        video = there_and_back(config, seed).video[:limit]
         return Images("generated", iter(video), RATE, len(video))
     with ExitStack() as stack:
         recording = stack.enter_context(open_recording(path, topic))
