@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -167,6 +169,35 @@ def test_a_recording_in_the_way_of_its_results_is_not_replaced(weights: Path, tm
     status = main(["track", str(tmp_path / "overlay.mp4"), "--weights", str(weights), "--out", str(tmp_path)])
     assert status == 1
     assert (tmp_path / "overlay.mp4" / "0.png").exists()
+
+
+async def click(url: str, *places: tuple[float, float]) -> None:
+    """What the page does: wait for the first image, click in it, say that this is all."""
+    import aiohttp
+
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}socket") as page:
+        await page.send_json({"type": "ready"})
+        while (message := await page.receive(20)).type != aiohttp.WSMsgType.BINARY:
+            assert message.type == aiohttp.WSMsgType.TEXT
+        length = int.from_bytes(message.data[:4], "little")
+        image = json.loads(message.data[4 : 4 + length])["image"]
+        for x, y in places:
+            await page.send_json({"type": "add", "image": image, "x": x, "y": y})
+        await page.send_json({"type": "done"})
+
+
+def test_clicked_points_are_tracked(images: Path, weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    run = start(images, "--weights", weights, "--out", tmp_path, "--no-overlay", "--click", "--port", "0")
+    assert run.stdout is not None
+    found = re.search(r"http://127\.0\.0\.1:\d+/", run.stdout.readline())
+    assert found, run.communicate(timeout=30)
+    asyncio.run(click(found[0], (10, 20), (64.5, 48)))
+    _, errors = run.communicate(timeout=100)
+    assert run.returncode == 0, errors
+    rows = table_of(tmp_path / "tracks.csv")
+    assert [(float(row["x"]), float(row["y"])) for row in rows[:2]] == [(10, 20), (64.5, 48)]
+    assert len(rows) == 2 * 14
 
 
 def test_a_query_whose_image_never_comes_is_reported(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from taptrv2_core.allocator import keep_freed_memory
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
@@ -15,7 +17,7 @@ from taptrv2_core.demos.click import PORT, collect_clicks
 from taptrv2_core.evaluation.progress import counting_bar, say
 from taptrv2_core.model import Taptr
 from taptrv2_core.query_files import Query
-from taptrv2_core.tracking_run.run import INTERRUPTED, Outcome, Run, TrackOptions
+from taptrv2_core.tracking_run.run import INTERRUPTED, Outcome, Run, TrackOptions, check_packages
 
 _SEED = 64
 _SHOWN = 5
@@ -33,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     points = parser.add_argument_group("points", "any of these together").add_argument
     points("--queries", type=Path, metavar="FILE",
         help="YAML, CSV or NPZ file of points: x, y in pixels, frame (from 0) or stamp, and if wanted name and group")
-    points("--click", action="store_true", help="points clicked in a page in the browser, before tracking begins")
-    points("--port", type=int, default=PORT, help="of that page, on 127.0.0.1; 0: any (default %(default)s)")
     points("--grid", type=int, default=0, metavar="N", help="N x N points in the first image")
     points("--seed", type=int, metavar="N",
         help=f"keep N points alive at corners of the image, new ones for lost ones (without any of these: {_SEED})")
+    points("--click", action="store_true", help="points clicked in a page in the browser, before tracking begins")
+    points("--port", type=int, default=PORT, help="of that page on 127.0.0.1; 0: any (default %(default)s)")
     outputs = parser.add_argument_group("outputs", "beside tracks.npz and run.json").add_argument
     outputs("--table", choices=["csv", "parquet"], default="csv", help="kind of the table (default %(default)s)")
     outputs("--overlay", action=argparse.BooleanOptionalAction, default=True, help="overlay.mp4, the points drawn")
@@ -58,18 +60,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Track. 0: all of it; 2: partial results; 130: interrupted, with partial results."""
     _check_numbers(args)
+    keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
-    nothing_said = args.queries is None and not args.click and not args.grid and args.seed is None
+    nothing_said = args.queries is None and not args.grid and args.seed is None and not args.click
     options = TrackOptions(
-        input=args.input, out=args.out, topic=args.topic, images=args.images, queries=args.queries,
-        clicks=_clicks(args), grid=args.grid, seed=_SEED if nothing_said else args.seed or 0,
-        streaming=args.streaming, takeover_interval=args.takeover_interval, table=args.table, overlay=args.overlay,
-        rerun=args.rerun, bag=args.bag,
+        input=args.input, out=args.out, topic=args.topic, images=args.images, queries=args.queries, grid=args.grid,
+        seed=_SEED if nothing_said else args.seed or 0, streaming=args.streaming,
+        takeover_interval=args.takeover_interval, table=args.table, overlay=args.overlay, rerun=args.rerun,
+        bag=args.bag,
     )  # fmt: skip
+    if args.click:
+        check_packages(options)
+        options = replace(options, clicks=_clicks(args))
     with first_interrupt() as interrupted:
         outcome = Run(options, say, interrupted)(lambda: _model(args), lambda n: counting_bar(n, "image", "Tracking"))
     return _report(outcome)
+
+
+def _clicks(args: argparse.Namespace) -> tuple[Query, ...]:
+    clicks = collect_clicks(args.input, args.topic, args.port)
+    if not clicks:
+        raise CommandError("no points were clicked, so there is nothing to track")
+    return tuple(clicks)
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -78,15 +91,6 @@ def _check_numbers(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < minimum:
             raise CommandError(f"--{name.replace('_', '-')} {value}: must be at least {minimum}")
-
-
-def _clicks(args: argparse.Namespace) -> tuple[Query, ...]:
-    if not args.click:
-        return ()
-    clicks = tuple(collect_clicks(args.input, args.topic, args.port))
-    if not clicks:
-        raise CommandError("--click: no point was clicked, so there is nothing to track")
-    return clicks
 
 
 def _model(args: argparse.Namespace) -> Taptr:

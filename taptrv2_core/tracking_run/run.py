@@ -49,7 +49,6 @@ class TrackOptions:
     """Most images to read."""
     queries: Path | None = None
     clicks: tuple[Query, ...] = ()
-    """Points beside those of the file."""
     grid: int = 0
     seed: int = 0
     streaming: bool = False
@@ -58,6 +57,21 @@ class TrackOptions:
     overlay: bool = True
     rerun: bool = False
     bag: bool = False
+
+
+def check_packages(options: TrackOptions) -> None:
+    """Whether everything that the outputs need is installed: asked before anything that takes long.
+
+    Raises MissingPackageError.
+    """
+    for wanted, module, package, purpose in (
+        (options.overlay, "av", "av", "the overlay video (or leave it out with --no-overlay)"),
+        (options.table == "parquet", "pyarrow", "pyarrow", "writing Parquet"),
+        (options.rerun, "rerun", "rerun-sdk", "writing a Rerun recording"),
+        (options.bag, "rosbags", "rosbags", "writing bags"),
+    ):
+        if wanted:
+            optional(module, package, purpose)
 
 
 @dataclass
@@ -97,7 +111,7 @@ class Run:
             QueryError, RecordingError, MissingPackageError, OSError: nothing could be done.
         """
         options = self._options
-        self._check_packages()
+        check_packages(options)
         queries = read_queries(options.queries) if options.queries else []
         points = PointSource([*queries, *options.clicks], options.grid, options.seed)
         with open_recording(options.input, options.topic) as recording:
@@ -159,18 +173,6 @@ class Run:
             outcome.stopped = outcome.stopped or str(error)
         outcome.images = writer.frames
         outcome.seconds = time.perf_counter() - started
-
-    def _check_packages(self) -> None:
-        """Before anything that takes long. Raises MissingPackageError."""
-        options = self._options
-        for wanted, module, package, purpose in (
-            (options.overlay, "av", "av", "the overlay video (or leave it out with --no-overlay)"),
-            (options.table == "parquet", "pyarrow", "pyarrow", "writing Parquet"),
-            (options.rerun, "rerun", "rerun-sdk", "writing a Rerun recording"),
-            (options.bag, "rosbags", "rosbags", "writing bags"),
-        ):
-            if wanted:
-                optional(module, package, purpose)
 
     def _folder(self, recording: Recording) -> Path:
         return self._options.out or Path("taptr_output") / recording.name

@@ -121,11 +121,12 @@ def tracks_definition() -> Path:
     """``PointTracks.msg`` of this package: of a built workspace, of the source, or installed by pip."""
     package = Path(taptrv2_core.__file__).parent
     workspaces = [prefix for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    # PREFIX/lib/python3.x/site-packages, or what was given to pip --target
     prefixes: list[str | Path] = [
         *workspaces,
         *package.parents[:5],
         sys.prefix,
-    ]  # PREFIX/lib/python3.x/site-packages, or pip's --target
+    ]
     candidates = [Path(prefix, "share", "taptrv2_ros", "msg", "PointTracks.msg") for prefix in prefixes]
     candidates.append(package.parent / "msg" / "PointTracks.msg")
     for path in candidates:

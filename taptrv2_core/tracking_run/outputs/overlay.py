@@ -21,7 +21,7 @@ class OverlayVideo:
         """``rate`` in images a second."""
         self.path = path
         self._drawer = PointDrawer(DrawStyle(min_width=_MIN_WIDTH))
-        self._video = VideoWriter(path, rate)
+        self._video = VideoWriter(path, rate, fast=True)
 
     def write(self, frame: TrackedFrame) -> None:
         """See `Output`."""
