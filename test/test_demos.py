@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ pytest.importorskip("tqdm")
 import av
 from camera_process import camera_image
 from tiny import tiny_model
+from waiting import wait_until
 
 from taptrv2_core import Tracker, save_checkpoint
 from taptrv2_core.cli import main
@@ -119,3 +123,17 @@ def test_a_folder_that_is_not_there(video: Path, weights: Path, capsys: pytest.C
     out = "/no/such/folder/out.mp4"
     assert main(["demo", "rainbow", str(video), "--weights", str(weights), "--out", out]) == 1
     assert "/no/such/folder does not exist; make it first" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path, weights: Path) -> None:
+    video, out = write_video(tmp_path / "long.mp4", 1500), tmp_path / "out.mp4"
+    command = [sys.executable, "-m", "taptrv2_core.cli", "demo", "rainbow", str(video), "--weights", str(weights)]
+    process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(out.exists, "the first image")
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    done = len(frames_of(out))
+    assert 1 <= done < 1500
+    assert said == f"{out}: {done} images (stopped before the end)\n"

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
+from taptrv2_core.cli.interrupt import first_interrupt
 from taptrv2_core.demos.click import PORT, VideoStage, serve
 from taptrv2_core.demos.clip import CLIP, FLAT, FLAT_SEED, SEED
 from taptrv2_core.demos.rainbow import draw_rainbow
@@ -120,12 +121,13 @@ def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage
     if not path.parent.is_dir():
         raise CommandError(f"{path}: the folder {path.parent} does not exist; make it first")
     status = 0
-    with VideoWriter(path, source.rate) as writer:
+    with first_interrupt() as interrupted, VideoWriter(path, source.rate) as writer:
         try:
             for picture in _with_progress(pictures, source.count, "Drawing"):
                 writer.write(picture)
-        except KeyboardInterrupt:
-            status = 130
+                if interrupted():
+                    status = 130
+                    break
         except RecordingError as error:
             print(f"taptr demo: {error}", file=sys.stderr)
             status = 2
