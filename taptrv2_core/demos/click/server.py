@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from taptrv2_core.demos.click.stage import ClickError, Scene, Stage
+from taptrv2_core.errors import RecordingError
 from taptrv2_core.extras import optional
 
 PORT = 8642
@@ -142,7 +143,7 @@ class _Server:
                 self._over.set()
             else:
                 await asyncio.to_thread(self._obey, order)
-        except ClickError as error:
+        except (ClickError, RecordingError) as error:
             await socket.send_json({"type": "error", "message": str(error)})
         except (ValueError, KeyError, TypeError) as error:
             await socket.send_json({"type": "error", "message": f"not understood: {error!r}"})
