@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import os
 import re
@@ -19,32 +18,20 @@ import cv2
 import numpy as np
 import pytest
 from camera_process import camera_image
-from tiny import tiny_model
+from track_inputs import street, table_of, tiny_weights
 
-from taptrv2_core import save_checkpoint
 from taptrv2_core.cli import main
 from taptrv2_core.recordings import open_recording
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    save_checkpoint(tiny_model(), path)
-    return path
+    return tiny_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recordings") / "street"
-    folder.mkdir()
-    for index in range(14):
-        cv2.imwrite(str(folder / f"{index}.png"), camera_image(index, 96, 128)[..., ::-1])
-    return folder
-
-
-def table_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return street(tmp_path_factory.mktemp("street"))
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import threading
 import time
@@ -10,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from camera_process import camera_image
 from tiny import TINY, tiny_model
+from track_inputs import street, table_of, tiny_weights
 
-from taptrv2_core import Taptr, Tracker, save_checkpoint, track_video
+from taptrv2_core import Taptr, Tracker, track_video
 from taptrv2_core.cli import main
 from taptrv2_core.encodings import RawImage
 from taptrv2_core.errors import ImageError
@@ -158,23 +157,12 @@ def test_writing_behind_keeps_the_order_and_reports_errors_for_good() -> None:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    save_checkpoint(tiny_model(), path)
-    return path
+    return tiny_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recordings") / "street"
-    folder.mkdir()
-    for index in range(14):
-        cv2.imwrite(str(folder / f"{index}.png"), camera_image(index, 96, 128)[..., ::-1])
-    return folder
-
-
-def table_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return street(tmp_path_factory.mktemp("street"))
 
 
 @pytest.fixture(scope="module")
