@@ -188,6 +188,13 @@ class SlidingWindow:
         stride = self.slots // 2
         return self.frame >= self.slots - 1 and (self.frame + 1) % stride == 0
 
+    def fresh(self) -> SlidingWindow:
+        """A window with nothing in it, in this one's buffers: they are most of its memory, and no slot is read before
+        it is written. This one is not to be used any more."""
+        window = SlidingWindow(self.model, self.takeover_interval)
+        window._ring = self._ring
+        return window
+
     def push(self, image: Tensor) -> None:
         """Take in a frame: (3, H, W) RGB in [0, 1]; every frame of a stream has the same size."""
         flow_image = None if self._motion is None else FlowImage.of_input(image)

@@ -89,11 +89,12 @@ class Tracker:
         self.max_points = max_points
         self.takeover_interval = takeover_interval
         self._next_id = 0
+        self._engine = SlidingWindow(model, takeover_interval)
         self.reset()
 
     def reset(self) -> None:
         """Forget all images and points. Ids go on where they were."""
-        self._engine = SlidingWindow(self.model, self.takeover_interval)
+        self._engine = self._engine.fresh()
         self._ids: list[int] = []
         self._newest: dict[int, tuple[float, float, float]] = {}
         self._waiting: list[tuple[float, float]] = []

@@ -18,7 +18,7 @@ from rclpy.executors import (  # type: ignore[attr-defined]
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
-from taptrv2_core.allocator import keep_freed_memory
+from taptrv2_core.allocator import keep_freed_memory, share_one_heap
 from taptrv2_ros.lifecycle import NAME, TrackerNode
 from taptrv2_ros.parameters import ParameterError
 from taptrv2_ros.shutdown import Shutdown
@@ -32,7 +32,7 @@ _STOP = 30.0  # seconds; loading a network takes some, and is not cut short
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C or SIGTERM. Returns the exit status: 0 after these, 1 if it cannot start or fails."""
     shutdown = Shutdown()
-    keep_freed_memory()
+    settle_memory()
     try:
         # Own handlers: rclpy's would shut the context down under the worker, which may be about to publish.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -49,6 +49,13 @@ def main(args: list[str] | None = None) -> int:
         rclpy.utilities.try_shutdown()
         shutdown.ignore_signals()
     return 1
+
+
+def settle_memory() -> None:
+    """Memory that is used for every frame is kept; the large buffers of a camera, freed when the node is cleaned up, go
+    back to the system whole. Call it before threads are started."""
+    share_one_heap()
+    keep_freed_memory(largest=32 * 2**20)
 
 
 def make_executor(node: TrackerNode) -> MultiThreadedExecutor:

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-from taptrv2_core.allocator import keep_freed_memory
 from taptrv2_ros.bench.camera import PERIOD
 from taptrv2_ros.bench.probe import Probe
 from taptrv2_ros.lifecycle import TrackerNode
-from taptrv2_ros.node import make_executor
+from taptrv2_ros.node import make_executor, settle_memory
 
 WARM_UP = 20
 STAGES = {
@@ -45,17 +44,10 @@ def main() -> int:
     node_cores = cores[: args.cores]
     os.sched_setaffinity(0, set(node_cores))
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    keep_freed_memory()
-    parameters = {"weights": args.weights, "device": args.device, "dtype": args.dtype, "threads": args.cores}
-    options = [part for name, value in parameters.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
-    options += [
-        "-p",
-        "autostart:=false",
-        "-p",
-        "image_reliability:=reliable",
-        "-p",
-        f"max_points:={max(1024, args.points)}",
-    ]
+    settle_memory()
+    network = {"weights": args.weights, "device": args.device, "dtype": args.dtype, "threads": args.cores}
+    rest = {"autostart": False, "image_reliability": "reliable", "max_points": max(1024, args.points)}
+    options = [part for name, value in {**network, **rest}.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
     rclpy.init(args=["--ros-args", *options], signal_handler_options=SignalHandlerOptions.NO)
     node = TrackerNode()
     try:
@@ -72,7 +64,7 @@ def main() -> int:
         executor = make_executor(node)
         thread = threading.Thread(target=executor.spin, daemon=True)
         thread.start()
-        other = next((core for core in os_cores(cores, node_cores)), None)
+        other = next((core for core in cores if core not in node_cores), None)
         outside = _run_camera(args, other)
         executor.shutdown(timeout_sec=5.0)
         thread.join(5.0)
@@ -82,11 +74,6 @@ def main() -> int:
         node.destroy_node()
         rclpy.shutdown()
     return 0
-
-
-def os_cores(cores: list[int], taken: list[int]) -> list[int]:
-    """Cores that are left for the camera."""
-    return [core for core in cores if core not in taken]
 
 
 def _arguments() -> argparse.Namespace:
@@ -106,7 +93,7 @@ def _arguments() -> argparse.Namespace:
 
 def _run_camera(args: argparse.Namespace, core: int | None) -> list[dict[str, int]]:
     command = [sys.executable, "-m", "taptrv2_ros.bench.camera", "--images", str(args.images + WARM_UP)]
-    command += ["--size", *map(str, args.size), "--pause", str(args.pause)]
+    command += ["--warm-up", str(WARM_UP), "--size", *map(str, args.size), "--pause", str(args.pause)]
     if core is not None:
         command += ["--core", str(core)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -118,7 +105,7 @@ def _run_camera(args: argparse.Namespace, core: int | None) -> list[dict[str, in
                 print(f"\r{len(lines)} of {args.images + WARM_UP} images", end="", file=sys.stderr)
     if process.returncode:
         raise SystemExit(f"the camera's process ended with status {process.returncode}")
-    return lines[WARM_UP:]
+    return [line for line in lines if line["index"] >= WARM_UP]
 
 
 def _print(args: argparse.Namespace, node: TrackerNode, probe: Probe, outside: list[dict[str, int]]) -> None:
@@ -138,7 +125,7 @@ def _print(args: argparse.Namespace, node: TrackerNode, probe: Probe, outside: l
         f"'{args.weights}' on {node.model.device} in {dtype}, {args.cores} CPU core(s), {torch.get_num_threads()} "
         f"thread(s); load average {os.getloadavg()[0]:.1f}\n"
     )
-    print("| milliseconds | p50 | p90 | p99 | max |\n| --- | ---: | ---: | ---: | ---: |")
+    print("| milliseconds | p10 | p50 | p90 | p99 | max |\n| --- | ---: | ---: | ---: | ---: | ---: |")
     for name, values in rows.items():
         print(f"| {name} | {' | '.join(_percentiles(values))} |")
     if args.json:
@@ -147,7 +134,7 @@ def _print(args: argparse.Namespace, node: TrackerNode, probe: Probe, outside: l
 
 
 def _percentiles(nanoseconds: NDArray[np.int64]) -> list[str]:
-    return [f"{value / 1e6:.2f}" for value in (*np.percentile(nanoseconds, (50, 90, 99)), nanoseconds.max())]
+    return [f"{value / 1e6:.2f}" for value in (*np.percentile(nanoseconds, (10, 50, 90, 99)), nanoseconds.max())]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from sensor_msgs.msg import Image
 from taptrv2_ros.msg import PointTracks
 
 PERIOD = 100_000_000  # nanoseconds between the stamps of two images
-_WAIT = 60.0
+_WAIT = 10.0
 
 
 def image_message(index: int, height: int, width: int) -> Image:
@@ -41,6 +41,7 @@ def main() -> None:
     """Publish images, each when the tracks of the one before have come and a pause has passed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, required=True)
+    parser.add_argument("--warm-up", type=int, required=True, help="how many of them may be lost")
     parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--pause", type=float, required=True, help="seconds")
     parser.add_argument("--core", type=int)
@@ -71,7 +72,12 @@ def main() -> None:
         before = time.time_ns()
         publisher.publish(message)
         after = time.time_ns()
-        found, received = tracks.get(timeout=_WAIT)
+        try:
+            found, received = tracks.get(timeout=_WAIT)
+        except queue.Empty:
+            if index >= args.warm_up:
+                raise SystemExit(f"no tracks of image {index} within {_WAIT:g} s") from None
+            continue  # published before DDS had joined the node's topic with ours
         assert found == index, f"tracks of image {found} instead of {index}"
         print(json.dumps({"index": index, "before": before, "after": after, "received": received}), flush=True)
         time.sleep(args.pause)
