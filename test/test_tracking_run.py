@@ -16,7 +16,7 @@ from camera_process import camera_image
 from tiny import TINY, tiny_model
 from track_inputs import street, table_of, tiny_weights
 
-from taptrv2_core import Taptr, Tracker, track_video
+from taptrv2_core import Taptr, Tracker, Tracks, track_video
 from taptrv2_core.cli import main
 from taptrv2_core.encodings import RawImage
 from taptrv2_core.errors import ImageError
@@ -26,6 +26,8 @@ from taptrv2_core.query_files import Query, read_queries
 from taptrv2_core.recordings import Frame, open_recording
 from taptrv2_core.tracking_run import Follower, PointSource, TrackedFrame
 from taptrv2_core.tracking_run.following import DecodedFrame
+from taptrv2_core.tracking_run.outputs.table import ParquetTable
+from taptrv2_core.tracking_run.points import Label
 from taptrv2_core.tracking_run.threads import ReadAhead, WriteBehind
 
 HEIGHT, WIDTH = 64, 64  # the tiny network's own size
@@ -214,6 +216,27 @@ def test_every_output_holds_the_same_tracks(tracked: Path) -> None:
     again = read_queries(tracked / "a" / "tracks.npz")
     assert [(q.frame, q.name, q.group) for q in again] == [(0, "cup", "left"), (0, "", ""), (6, "door", "right")]
     assert content["stamps"].tolist() == [50_000_000 * (f + 1) for f in range(14)]
+
+
+def test_a_parquet_table_of_several_groups_of_rows(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    count = 30_000
+    table = ParquetTable(tmp_path / "t.parquet", {7: Label("seven", "odd")})
+    x = np.arange(count, dtype=np.float32)
+    frame = next(decoded(1))
+    for number in range(5):
+        tracks = Tracks(np.arange(count), x + number, -x, x / count, x > 5, number, number * 10)
+        source = replace(frame.source, stamp=number * 10)
+        table.write(TrackedFrame(number, source, frame.image, tracks))
+    table.close()
+    file = parquet.ParquetFile(tmp_path / "t.parquet")
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [65536, 65536, 18928]
+    rows = file.read().to_pydict()
+    np.testing.assert_array_equal(rows["frame"], np.repeat(range(5), count))
+    np.testing.assert_array_equal(rows["stamp_ns"], np.repeat(range(0, 50, 10), count))
+    np.testing.assert_array_equal(rows["x"], np.concatenate([x + n for n in range(5)]))
+    assert [i for i, name in enumerate(rows["name"]) if name] == [7 + n * count for n in range(5)]
+    assert rows["group"][7] == "odd"
 
 
 def test_the_arrays_are_read_as_tap_vids_are(tracked: Path, images: Path) -> None:

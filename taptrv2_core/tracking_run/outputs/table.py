@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taptrv2_core.extras import optional
 from taptrv2_core.tracking_run.following import TrackedFrame
@@ -15,6 +16,10 @@ from taptrv2_core.tracking_run.points import Label
 
 COLUMNS = ("frame", "stamp_ns", "id", "name", "group", "x", "y", "visibility", "visible")
 _ROWS_A_GROUP = 1 << 16
+_NUMBERS = {
+    "frame": "i4", "stamp_ns": "i8", "id": "i8", "x": "f4", "y": "f4", "visibility": "f4", "visible": "?",
+}  # fmt: skip
+_ROW = np.dtype(list(_NUMBERS.items()))
 _BLANK = Label("", "")
 
 
@@ -67,25 +72,24 @@ class ParquetTable:
         self._schema = self._arrow.schema([(name, kinds[name]) for name in COLUMNS])
         parquet = optional("pyarrow.parquet", "pyarrow", "writing Parquet")
         self._writer = parquet.ParquetWriter(str(path), self._schema)
-        self._batches: list[Any] = []
-        self._rows = 0
+        # One array for all: thousands of small ones between the images' large ones would leave holes in the memory.
+        self._rows = np.zeros(_ROWS_A_GROUP, _ROW)
+        self._count = 0
 
     def write(self, frame: TrackedFrame) -> None:
         """See `Output`."""
         tracks = frame.tracks
-        labels = [self._labels.get(point, _BLANK) for point in tracks.ids.tolist()]
-        columns = {
-            "frame": np.full(len(tracks.ids), frame.number, np.int32),
-            "stamp_ns": np.full(len(tracks.ids), frame.source.stamp, np.int64),
-            "id": tracks.ids,
-            "name": [label.name for label in labels],
-            "group": [label.group for label in labels],
-            **{name: getattr(tracks, name) for name in ("x", "y", "visibility", "visible")},
-        }
-        self._batches.append(self._arrow.record_batch(columns, schema=self._schema))
-        self._rows += len(labels)
-        if self._rows >= _ROWS_A_GROUP:
-            self._flush()
+        rows: NDArray[np.void] = np.zeros(len(tracks.ids), _ROW)
+        rows["frame"], rows["stamp_ns"], rows["id"] = frame.number, frame.source.stamp, tracks.ids
+        for name in ("x", "y", "visibility", "visible"):
+            rows[name] = getattr(tracks, name)
+        while len(rows):
+            fitting = rows[: _ROWS_A_GROUP - self._count]
+            self._rows[self._count : self._count + len(fitting)] = fitting
+            self._count += len(fitting)
+            rows = rows[len(fitting) :]
+            if self._count == _ROWS_A_GROUP:
+                self._flush()
 
     def close(self) -> None:
         """See `Output`."""
@@ -96,9 +100,13 @@ class ParquetTable:
 
     def bytes_to_close(self) -> int:
         """See `Output`."""
-        return 64 * self._rows
+        return 64 * self._count
 
     def _flush(self) -> None:
-        batches, self._batches, self._rows = self._batches, [], 0
-        if batches:
-            self._writer.write_table(self._arrow.Table.from_batches(batches, self._schema))
+        rows, self._count = self._rows[: self._count], 0
+        if not len(rows):
+            return
+        labels = [self._labels.get(point, _BLANK) for point in rows["id"].tolist()]
+        columns: dict[str, Any] = {name: np.ascontiguousarray(rows[name]) for name in _NUMBERS}
+        columns |= {"name": [label.name for label in labels], "group": [label.group for label in labels]}
+        self._writer.write_table(self._arrow.table(columns, schema=self._schema))
