@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -20,8 +21,10 @@ from waiting import wait_until
 
 from taptrv2_core import Tracker, save_checkpoint
 from taptrv2_core.cli import main
+from taptrv2_core.demos.click import VideoStage
 from taptrv2_core.demos.final import final_tracks
 from taptrv2_core.demos.rainbow import grid_points
+from taptrv2_core.demos.source import open_images
 from taptrv2_core.drawing import VideoWriter
 
 FRAMES, HEIGHT, WIDTH = 13, 96, 128
@@ -137,3 +140,20 @@ def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path, weights: Path) -> None:
     done = len(frames_of(out))
     assert 1 <= done < 1500
     assert said == f"{out}: {done} images (stopped before the end)\n"
+
+
+def test_images_keep_their_numbers_where_some_cannot_be_decoded(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(9):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), camera_image(index, HEIGHT, WIDTH))
+    for index in (1, 7):
+        (tmp_path / f"{index}.png").write_bytes(b"damaged")
+    with open_images(tmp_path) as source:
+        assert [number for number, _ in source.numbered] == [0, 2, 3, 4, 5, 6, 8]
+    assert capfd.readouterr().err.count("is left out") == 1
+    with VideoStage(lambda: open_images(tmp_path), model=None) as stage:
+        for index in (5, 1, 8):
+            stage.seek(index)
+            stage.add(stage.showing.newer(0, 0)[1].image, 10, 10)
+        assert [pick.frame for pick in stage.picks.values()] == [5, 2, 8]  # as `taptr track` counts them

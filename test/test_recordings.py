@@ -220,11 +220,6 @@ def text_file(folder: Path) -> Path:
     return folder / "notes.txt"
 
 
-def damaged_image(folder: Path) -> Path:
-    (folder / "0.png").write_bytes(b"\x89PNG")
-    return folder
-
-
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -234,7 +229,6 @@ def damaged_image(folder: Path) -> Path:
         (empty_bag, "no images in this bag"),
         (empty_video, "empty"),
         (text_file, "neither a bag .* nor a video"),
-        (damaged_image, "0.png: cannot be read as an image"),
     ],
 )
 def test_what_cannot_be_read_is_said(tmp_path: Path, make: Any, reason: str) -> None:
@@ -280,3 +274,15 @@ def test_an_image_of_an_unknown_encoding_is_refused_alone(tmp_path: Path) -> Non
     assert len(frames) == 5
     with pytest.raises(ConversionError, match="encoding 'jxl8' is not supported"):
         frames[0].rgb()
+
+
+def test_a_damaged_file_among_images_is_refused_alone(tmp_path: Path) -> None:
+    for index in (0, 2):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), VIDEO[index])
+    (tmp_path / "1.png").write_bytes(b"\x89PNG")
+    with open_recording(tmp_path) as recording:
+        before, damaged, after = recording.frames
+    with pytest.raises(ConversionError, match=r"cannot be decoded: .*1\.png"):
+        damaged.rgb()
+    np.testing.assert_array_equal(after.rgb()[..., ::-1], VIDEO[2])
+    assert before.stamp < damaged.stamp < after.stamp

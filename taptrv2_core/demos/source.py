@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from taptrv2_core.demos.clip import CLIP, RATE, SEED, there_and_back
 from taptrv2_core.encodings import RgbImage
-from taptrv2_core.recordings import NANOSECONDS, ConversionError, Frame, RecordingError, open_recording
+from taptrv2_core.evaluation.progress import say
+from taptrv2_core.recordings import RecordingError, open_recording
 from taptrv2_core.synthetic import ClipConfig
-
-_HEAD = 6  # images looked at beforehand
+from taptrv2_core.tracking_run.reading import Decoder, image_rate, look_ahead
 
 
 @dataclass(frozen=True)
@@ -24,13 +20,19 @@ class Images:
     """Images to be read once, in order. A context manager that closes their files."""
 
     name: str
-    images: Iterator[RgbImage]
-    """(H, W, 3) uint8 RGB each; do not write into them. Raises RecordingError where they cannot be read further."""
+    numbered: Iterator[tuple[int, RgbImage]]
+    """The images, (H, W, 3) uint8 RGB each, with their numbers in the recording, from 0; do not write into them. Those
+    that cannot be decoded are missing. Raises RecordingError where they cannot be read further."""
     rate: float
     """Images a second."""
     count: int
     """How many there are, as far as that is known beforehand; 0 if it is not."""
     files: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    @property
+    def images(self) -> Iterator[RgbImage]:
+        """What is left of them, without the numbers."""
+        return (image for _, image in self.numbered)
 
     def __enter__(self) -> Images:
         return self
@@ -61,31 +63,12 @@ def open_images(
         if topic is not None:
             raise RecordingError("--topic chooses a topic of a bag; give the bag as INPUT")
         video = there_and_back(config, seed).video[:limit]
-        return Images("generated", iter(video), RATE, len(video))
+        return Images("generated", enumerate(video), RATE, len(video))
     with ExitStack() as stack:
         recording = stack.enter_context(open_recording(path, topic))
-        head = list(itertools.islice(recording.frames, _HEAD))
-        if len(head) < 2 or (limit is not None and limit < 2):
+        head, frames = look_ahead(Decoder(recording, limit, say).frames())
+        if len(head) < 2:
             raise RecordingError(f"{path}: {len(head)} image in the recording; following points takes at least 2")
-        images = itertools.islice(_decoded(path, itertools.chain(head, recording.frames)), limit)
         count = min(recording.count, limit or recording.count)
-        return Images(recording.name, images, _rate(head), count, stack.pop_all())
-
-
-def _rate(head: list[Frame]) -> float:
-    step = float(np.median(np.diff([frame.stamp for frame in head]))) / NANOSECONDS
-    return float(np.clip(1 / step, 1, 120)) if step > 0 else float(RATE)
-
-
-def _decoded(path: Path, frames: Iterator[Frame]) -> Iterator[RgbImage]:
-    """Images that cannot be used are left out, and it is said once."""
-    told = False
-    for frame in frames:
-        try:
-            image = frame.rgb()
-        except ConversionError as error:
-            if not told:
-                print(f"{path}: left out, as others like it will be: {error}", file=sys.stderr)
-            told = True
-            continue
-        yield image
+        numbered = ((frame.number, frame.image) for frame in frames)
+        return Images(recording.name, numbered, image_rate(head), count, stack.pop_all())

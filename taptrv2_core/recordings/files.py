@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptrv2_core.encodings import RawImage
+from taptrv2_core.encodings import CompressedImage, RawImage
 from taptrv2_core.errors import RecordingError
 from taptrv2_core.recordings.recording import NANOSECONDS, Frame, Recording
 
@@ -65,9 +65,7 @@ def _natural(file: Path) -> list[Any]:
 def _read_folder(files: list[Path]) -> Generator[Frame, None, None]:
     for index, file in enumerate(files):
         bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
-        if bgr is None:
-            raise RecordingError(f"{file}: cannot be read as an image")
-        yield _frame(bgr, index, FOLDER_RATE)
+        yield _damaged(file, index) if bgr is None else _frame(bgr, index, FOLDER_RATE)
 
 
 def _read_video(
@@ -90,5 +88,18 @@ def _read_video(
 def _frame(bgr: NDArray[Any], index: int, rate: float) -> Frame:
     rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     height, width = rgb.shape[:2]
+    return _stamped(RawImage(rgb.reshape(-1), "rgb8", height, width, 3 * width), index, rate)
+
+
+def _damaged(file: Path, index: int) -> Frame:
+    """A file that is no image: the frame's ``rgb`` says so, and the files after it are read."""
+    try:
+        data = np.fromfile(file, np.uint8)
+    except OSError as error:
+        raise RecordingError(f"{file}: cannot be read: {error.strerror}") from error
+    return _stamped(CompressedImage(data, file.name), index, FOLDER_RATE)
+
+
+def _stamped(image: RawImage | CompressedImage, index: int, rate: float) -> Frame:
     stamp = round((index + 1) / rate * NANOSECONDS)  # from 1: a stamp of 0 means "no stamp" in ROS
-    return Frame(stamp, stamp, "camera", RawImage(rgb.reshape(-1), "rgb8", height, width, 3 * width))
+    return Frame(stamp, stamp, "camera", image)

@@ -64,7 +64,7 @@ def look_ahead(frames: Iterator[DecodedFrame]) -> tuple[list[DecodedFrame], Iter
 
 
 def image_rate(frames: list[DecodedFrame]) -> float:
-    """Images a second by the stamps of the first few, between 1 and 60, as a video can show them."""
+    """Images a second by the stamps of the first few, between 1 and 120, as a video can show them."""
     steps = np.diff([frame.source.stamp for frame in frames]) / 1e9
     step = float(np.median(steps)) if len(steps) else 0.0
-    return float(np.clip(1 / step, 1, 60)) if step > 0 else _USUAL_RATE
+    return float(np.clip(1 / step, 1, 120)) if step > 0 else _USUAL_RATE

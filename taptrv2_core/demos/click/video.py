@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class VideoStage:
 
     def __enter__(self) -> VideoStage:
         with self._condition:
-            self._advance()
+            self._advance(self._source.numbered)
         self._thread.start()
         return self
 
@@ -115,12 +115,11 @@ class VideoStage:
             index = min(max(0, index), last)
             if index <= self._index:
                 self._source.files.close()
-                self._source, self._index = self._open(), -1
-            self._index += sum(1 for _ in itertools.islice(self._source.images, index - self._index - 1))
+                self._source = self._open()
             if self._tracker is not None:
                 self._tracker.reset()
             self._tracked.clear()
-            self._advance()
+            self._advance(itertools.dropwhile(lambda frame: frame[0] < index, self._source.numbered))
 
     def _run(self) -> None:
         with self._condition:
@@ -129,21 +128,21 @@ class VideoStage:
                     self._condition.wait()
                     continue
                 began = time.monotonic()
-                self._advance()
+                self._advance(self._source.numbered)
                 self._condition.wait(max(_LEAST_PAUSE, 1 / self._source.rate - (time.monotonic() - began)))
 
-    def _advance(self) -> None:
+    def _advance(self, frames: Iterator[tuple[int, RgbImage]]) -> None:
         """Show the next image; at the end, or where the recording is damaged, stop."""
         try:
-            image = next(self._source.images, None)
-            if image is not None:
-                self._index, self._image = self._index + 1, image
-                self._track(image)
+            following = next(frames, None)
+            if following is not None:
+                self._index, self._image = following
+                self._track(self._image)
         except (RecordingError, ImageError, OSError) as error:
             self._playing = False
             self.showing.fail(str(error))
             return
-        self._playing = self._playing and image is not None
+        self._playing = self._playing and following is not None
         self._show()
 
     def _track(self, image: RgbImage) -> None:
