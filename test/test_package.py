@@ -136,6 +136,17 @@ def test_colcon_installs_everything() -> None:
     assert node.parent.parent == config.parent.parent
 
 
+@pytest.mark.parametrize("script", ["taptr", "evaluate_bag", "click_page", "tracker_node"])
+def test_a_program_without_torch_says_so_in_one_line(tmp_path: Path, script: str) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(ROOT / "scripts" / script), "--help"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "has no torch; install it: pip install 'torch>=2.4'" in line
+
+
 def test_wheels_are_mended() -> None:
     """No CMake export of the environment points to the machine that built the wheels."""
     exports = list(Path(sys.prefix, "share").glob("*/cmake/*.cmake"))

@@ -54,7 +54,10 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``taptr``; ``argv`` without the program's name. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser(words).parse_args(words)
+    try:
+        args = build_parser(words).parse_args(words)
+    except KeyboardInterrupt:  # the subcommand's imports take seconds
+        return 130
     module = importlib.import_module(COMMANDS[args.command].module)
     try:
         return int(module.run(args))
