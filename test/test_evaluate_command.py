@@ -113,7 +113,7 @@ def test_command_strided_at_256_with_baselines_only(davis: Path, capsys: pytest.
         (["davis", "{}/nowhere"], "Get it from https://"),
         ([], "give --synthetic, or a dataset and its path"),
         (["davis"], "taptr evaluate davis FOLDER. Get it from https://storage.googleapis.com"),
-        (["davis", "{}", "--support", "-1"], "--support -1: must be 0 or more"),
+        (["davis", "{}", "--support", "-1"], "--support -1: must be at least 0"),
         (["davis", "{}", "--synthetic"], "not both"),
         (["--synthetic", "--query", "strided"], "--query strided"),
         (["davis", "{}", "--clips", "0"], "--clips 0: must be at least 1"),

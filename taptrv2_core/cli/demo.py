@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
+from taptrv2_core.cli.options import network
 from taptrv2_core.demos.click import PORT, VideoStage, serve
 from taptrv2_core.demos.clip import CLIP, FLAT, FLAT_SEED, SEED
 from taptrv2_core.demos.rainbow import draw_rainbow
@@ -21,7 +21,6 @@ from taptrv2_core.encodings import RgbImage
 from taptrv2_core.errors import RecordingError
 from taptrv2_core.evaluation.progress import counting_bar
 from taptrv2_core.extras import optional
-from taptrv2_core.model import Taptr
 
 Step = TypeVar("Step")
 _CLIPS_BOX = Box(125, 165, 110, 110)  # in the generated clip: shapes pass there
@@ -55,7 +54,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add("input", nargs="?", type=Path, metavar="INPUT",
         help="a bag, a video file or a folder of images; without it, a generated clip")
     add("--topic", help="image topic, for bags with several")
-    add("--weights", "--model", default="small", help="shipped name or checkpoint file (default %(default)s)")
+    add("--model", "--weights", default="small", help="shipped name or checkpoint file (default %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     add("--dtype", default="auto", help="float32, bfloat16, float16 (default auto, the fastest)")
     # fmt: on
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _rainbow(args: argparse.Namespace) -> int:
     optional("av", "av", "writing videos")
-    model = _model(args)
+    model = network(args)
     with _open(args) as source:
         return _write(args, source, draw_rainbow(model, source, args.grid))
 
@@ -84,7 +83,7 @@ def _sticker(args: argparse.Namespace) -> int:
     optional("av", "av", "writing videos")
     box = _CLIPS_BOX if args.input is None and args.box is None else args.box
     artwork = own_artwork() if args.image is None else load_artwork(args.image)
-    model = _model(args)
+    model = network(args)
     with _open(args) as source:
         steps = follow_surface(model, source.images, args.frame, box)
         surface = None
@@ -104,7 +103,7 @@ def _sticker(args: argparse.Namespace) -> int:
 def _click(args: argparse.Namespace) -> int:
     if args.input is None and args.topic is not None:
         raise CommandError("--topic names a topic of a bag; for a live one: ros2 run taptrv2_ros click_page --help")
-    model = _model(args)
+    model = network(args)
     with VideoStage(lambda: open_images(args.input, args.topic), model) as stage:
         serve(stage, args.port)
     return 0
@@ -143,10 +142,6 @@ def _with_progress(steps: Iterator[Step], total: int, what: str) -> Iterator[Ste
         for step in steps:
             advance("")
             yield step
-
-
-def _model(args: argparse.Namespace) -> Taptr:
-    return load_model(args.weights, device=args.device, dtype=args.dtype)
 
 
 def _positive(word: str) -> int:

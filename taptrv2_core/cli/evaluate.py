@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
 
-from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
+from taptrv2_core.cli.options import check_numbers, network
 from taptrv2_core.config import PUBLISHED
 from taptrv2_core.evaluation.adapter import RefinedTaptr, StreamingTaptr
 from taptrv2_core.evaluation.baselines import LucasKanade, NeverMoves
@@ -64,11 +63,10 @@ def run(args: argparse.Namespace) -> int:
     for file in (args.csv, args.json):
         if file is not None and not file.parent.is_dir():
             raise CommandError(f"{file}: the folder {file.parent} does not exist; make it first")
-    if args.support < 0:
-        raise CommandError(f"--support {args.support}: must be 0 or more queries")
+    check_numbers(args, support=0, clips=1)
     args.protocol = args.protocol or ("tapvid" if args.dataset in TAPVID else "native")
     dataset = _dataset(args)
-    model = _model(args)
+    model = None if args.model == "none" else network(args)
     trackers = _trackers(args, model)
     if not trackers:
         raise CommandError("--no-baselines with --model none leaves nothing to evaluate")
@@ -93,8 +91,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _dataset(args: argparse.Namespace) -> Dataset:
-    if args.clips is not None and args.clips < 1:
-        raise CommandError(f"--clips {args.clips}: must be at least 1")
     if args.synthetic:
         if args.dataset is not None:
             raise CommandError("give either --synthetic or a dataset, not both")
@@ -108,17 +104,6 @@ def _dataset(args: argparse.Namespace) -> Dataset:
             f"give the folder of its files too: taptr evaluate {args.dataset} FOLDER. {where_to_get(args.dataset)}"
         )
     return open_dataset(args.dataset, args.path, args.query, args.protocol == "tapvid")
-
-
-def _model(args: argparse.Namespace) -> Taptr | None:
-    if args.model == "none":
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
-        model = load_model(args.model, device=args.device, dtype=args.dtype)
-    if not model.trained:
-        print(f"taptr evaluate: the weights are untrained ({model.source}): expect poor tracks", file=sys.stderr)
-    return model
 
 
 def _trackers(args: argparse.Namespace, model: Taptr | None) -> list[PointTracker]:

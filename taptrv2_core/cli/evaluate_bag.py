@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
+from taptrv2_core.cli.options import check_numbers
 from taptrv2_core.evaluation.progress import counting_bar
 from taptrv2_core.replay.evaluate import evaluate_recording
 from taptrv2_core.replay.job import Job, Outcome
@@ -57,7 +57,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate one recording, print its figures. 0: all of it; 2: partial results; 130: interrupted."""
-    check_numbers(args)
+    check_job_numbers(args)
     with first_interrupt() as interrupted:
         outcome = evaluate_recording(job_from(args, args.input, args.out), bar_of_images, interrupted)
     print(summary(outcome))
@@ -65,13 +65,9 @@ def run(args: argparse.Namespace) -> int:
     return exit_code(outcome)
 
 
-def check_numbers(args: argparse.Namespace) -> None:
+def check_job_numbers(args: argparse.Namespace) -> None:
     """Refuse numbers that mean nothing."""
-    least = {"grid": 0, "corners": 1, "images": 1, "takeover_interval": 1, "stretch": 0, "threads": 0}
-    for name, minimum in least.items():
-        value = getattr(args, name)
-        if value is not None and value < minimum:
-            raise CommandError(f"--{name.replace('_', '-')} {value}: must be at least {minimum}")
+    check_numbers(args, grid=0, corners=1, images=1, takeover_interval=1, stretch=0, threads=0)
 
 
 @contextmanager

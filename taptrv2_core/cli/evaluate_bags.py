@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from taptrv2_core.cli import CommandError
-from taptrv2_core.cli.evaluate_bag import add_job_arguments, check_numbers, job_from
+from taptrv2_core.cli.evaluate_bag import add_job_arguments, check_job_numbers, job_from
 from taptrv2_core.cli.interrupt import first_interrupt
+from taptrv2_core.cli.options import check_numbers
 from taptrv2_core.evaluation.progress import counting_bar
 from taptrv2_core.replay.job import Job
 from taptrv2_core.replay.many import INTERRUPTED, LocalProcesses, Result, Runner, local_devices
@@ -37,9 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate all. 0: all of them; 2: some failed or are partial; 130: interrupted."""
-    check_numbers(args)
-    if args.workers is not None and args.workers < 1:
-        raise CommandError(f"--workers {args.workers}: must be at least 1")
+    check_job_numbers(args)
+    check_numbers(args, workers=1)
     jobs = _jobs(args)
     if args.ray is not None:
         cluster = RayCluster(args.ray, args.device, args.threads)

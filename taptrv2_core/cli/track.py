@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from taptrv2_core.allocator import keep_freed_memory
-from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
+from taptrv2_core.cli.options import check_numbers, network
 from taptrv2_core.demos.click import PORT, collect_clicks
 from taptrv2_core.evaluation.progress import counting_bar, say
-from taptrv2_core.model import Taptr
 from taptrv2_core.query_files import Query
 from taptrv2_core.tracking_run.run import INTERRUPTED, Outcome, Run, TrackOptions, check_packages
 
@@ -59,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Track. 0: all of it; 2: partial results; 130: interrupted, with partial results."""
-    _check_numbers(args)
+    check_numbers(args, images=1, grid=0, seed=0, takeover_interval=1, threads=0)
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -74,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         check_packages(options)
         options = replace(options, clicks=_clicks(args))
     with first_interrupt() as interrupted:
-        outcome = Run(options, say, interrupted)(lambda: _model(args), lambda n: counting_bar(n, "image", "Tracking"))
+        outcome = Run(options, say, interrupted)(lambda: network(args), lambda n: counting_bar(n, "image", "Tracking"))
     return _report(outcome)
 
 
@@ -83,23 +81,6 @@ def _clicks(args: argparse.Namespace) -> tuple[Query, ...]:
     if not clicks:
         raise CommandError("no points were clicked, so there is nothing to track")
     return tuple(clicks)
-
-
-def _check_numbers(args: argparse.Namespace) -> None:
-    least = {"images": 1, "grid": 0, "seed": 0, "takeover_interval": 1, "threads": 0}
-    for name, minimum in least.items():
-        value = getattr(args, name)
-        if value is not None and value < minimum:
-            raise CommandError(f"--{name.replace('_', '-')} {value}: must be at least {minimum}")
-
-
-def _model(args: argparse.Namespace) -> Taptr:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
-        model = load_model(args.model, device=args.device, dtype=args.dtype)
-    if not model.trained:
-        say(f"the weights are untrained ({model.source}): the tracks mean nothing")
-    return model
 
 
 def _report(outcome: Outcome) -> int:

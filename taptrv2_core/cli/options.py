@@ -1,0 +1,29 @@
+"""What several subcommands do with their options."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+
+from taptrv2_core.checkpoint import load_model
+from taptrv2_core.cli import CommandError
+from taptrv2_core.evaluation.progress import say
+from taptrv2_core.model import Taptr
+
+
+def check_numbers(args: argparse.Namespace, **least: int) -> None:
+    """Refuse options, by their names in ``args``, that are given and below a number. Raises CommandError."""
+    for name, minimum in least.items():
+        value = getattr(args, name)
+        if value is not None and value < minimum:
+            raise CommandError(f"--{name.replace('_', '-')} {value}: must be at least {minimum}")
+
+
+def network(args: argparse.Namespace) -> Taptr:
+    """The network that ``model``, ``device`` and ``dtype`` name; says in one line if it has not been trained."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
+        model = load_model(args.model, device=args.device, dtype=args.dtype)
+    if not model.trained:
+        say(f"taptr {args.command}: the weights are untrained ({model.source}): the tracks mean nothing")
+    return model
