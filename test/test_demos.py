@@ -129,7 +129,7 @@ def test_a_folder_that_is_not_there(video: Path, weights: Path, capsys: pytest.C
 
 
 def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path, weights: Path) -> None:
-    video, out = write_video(tmp_path / "long.mp4", 1500), tmp_path / "out.mp4"
+    video, out = write_video(tmp_path / "long.mp4", 500), tmp_path / "out.mp4"
     command = [sys.executable, "-m", "taptrv2_core.cli", "demo", "rainbow", str(video), "--weights", str(weights)]
     process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(out.exists, "the first image")
@@ -138,7 +138,7 @@ def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path, weights: Path) -> None:
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     done = len(frames_of(out))
-    assert 1 <= done < 1500
+    assert 1 <= done < 500
     assert said == f"{out}: {done} images (stopped before the end)\n"
 
 

@@ -99,7 +99,7 @@ def _report(out: Path, results: Sequence[Result]) -> int:
     for result in results:
         outcome = result.outcome
         if outcome is None:
-            print(f"failed: {result.job.input}: {result.error}", file=sys.stderr)
+            print(f"failed: {result.job.out.name}: {result.error}", file=sys.stderr)
             continue
         for note in outcome.notes:
             print(f"note: {outcome.name}: {note}", file=sys.stderr)
