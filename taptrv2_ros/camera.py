@@ -57,9 +57,8 @@ class Camera:
         for part in self.parts:
             part.start()
         self._follow_demand()
-        self._timer = node.create_timer(
-            _LOOK, self._follow_demand, callback_group=self.context.images, clock=steady_clock()
-        )
+        # In the group of the transition services, so that none runs beside it.
+        self._timer = node.create_timer(_LOOK, self._follow_demand, clock=steady_clock())
         self._changed()
 
     def deactivate(self) -> None:

@@ -10,21 +10,16 @@ from collections import deque
 
 import rclpy
 import rclpy.utilities
-from rclpy.executors import (  # type: ignore[attr-defined]
-    ExternalShutdownException,
-    InvalidHandle,
-    MultiThreadedExecutor,
-)
+from rclpy.executors import Executor, ExternalShutdownException, InvalidHandle  # type: ignore[attr-defined]
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
 from taptrv2_core.allocator import keep_freed_memory, share_one_heap
+from taptrv2_ros.executors import make_executors
 from taptrv2_ros.lifecycle import NAME, TrackerNode
 from taptrv2_ros.parameters import ParameterError
 from taptrv2_ros.shutdown import Shutdown
 
-# Lifecycle and parameters, images, requests about points, diagnostics: one may wait in each.
-_THREADS = 4
 _MOST_FAILURES, _FAILURE_SECONDS = 10, 10.0
 _STOP = 30.0  # seconds; loading a network takes some, and is not cut short
 
@@ -58,22 +53,21 @@ def settle_memory() -> None:
     keep_freed_memory(largest=32 * 2**20)
 
 
-def make_executor(node: TrackerNode) -> MultiThreadedExecutor:
-    """An executor with the node, and as many threads as it needs."""
-    executor = MultiThreadedExecutor(_THREADS)
-    executor.add_node(node)
-    return executor
-
-
 def _run(shutdown: Shutdown) -> int:
     node = TrackerNode()
-    executor = make_executor(node)
+    executors = make_executors(node)
     failures: list[str] = []
-    thread = threading.Thread(target=_spin, args=(executor, failures, shutdown), name="taptr executor", daemon=True)
-    thread.start()
+    threads = [
+        threading.Thread(target=_spin, args=(executor, failures, shutdown), name="taptr executor", daemon=True)
+        for executor in executors
+    ]
+    for thread in threads:
+        thread.start()
     shutdown.wait()
-    executor.shutdown(timeout_sec=_STOP)
-    thread.join(_STOP)
+    for executor in executors:
+        executor.shutdown(timeout_sec=_STOP)
+    for thread in threads:
+        thread.join(_STOP)
     node.stop()
     node.destroy_node()
     for failure in failures:
@@ -81,7 +75,7 @@ def _run(shutdown: Shutdown) -> int:
     return 1 if failures else 0
 
 
-def _spin(executor: MultiThreadedExecutor, failures: list[str], shutdown: Shutdown) -> None:
+def _spin(executor: Executor, failures: list[str], shutdown: Shutdown) -> None:
     """Spin until shutdown. An error in a callback is logged and survived, unless they come one after another."""
     recent: deque[float] = deque(maxlen=_MOST_FAILURES)
     try:

@@ -9,6 +9,7 @@ from rclpy.node import Node
 
 from taptrv2_core import Taptr, encode_images
 from taptrv2_ros.camera import Camera
+from taptrv2_ros.executors import ImageGroup
 from taptrv2_ros.parameter_set import ParameterSet
 from taptrv2_ros.part import CameraContext
 from taptrv2_ros.session import Received, TrackingSession
@@ -24,7 +25,7 @@ class Tracking:
         self._node, self._model = node, model
         self._worker: Worker[Camera, Received] = Worker(self._process, "taptr worker")
         # Two groups: a request waits for the step in work, and images go on arriving meanwhile.
-        self._images, self._requests = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        self._images, self._requests = ImageGroup(), MutuallyExclusiveCallbackGroup()
         self.cameras: list[Camera] = []
         self._worker.start()
         try:

@@ -32,6 +32,8 @@ class TracksTopics(CameraPart):
         for publisher, results in ((self._tracks, (tracked.result,)), (self._refined, tracked.older)):
             for tracks, header in ((result.tracks, result.header) for result in results):
                 velocity = self._velocities[publisher].update(tracks, nanoseconds(header.stamp) / NANOSECONDS)
+                if not publisher.get_subscription_count():
+                    continue
                 message = tracks_message(tracks, header, tracked.image_size, velocity, session.points.groups)
                 message.reset_count, message.dropped_images = tracked.reset_count, session.counters.dropped
                 publisher.publish(message)

@@ -14,27 +14,23 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import rclpy
 import torch
-from numpy.typing import NDArray
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
 from taptrv2_ros.bench.camera import PERIOD
 from taptrv2_ros.bench.probe import Probe
+from taptrv2_ros.bench.table import cpu_rows, print_table, wall_rows
+from taptrv2_ros.executors import make_executors
 from taptrv2_ros.lifecycle import TrackerNode
-from taptrv2_ros.node import make_executor, settle_memory
+from taptrv2_ros.node import settle_memory
 
 WARM_UP = 20
-STAGES = {
-    "deserialise, take": ("received", "callback"),
-    "hand to the worker": ("callback", "begun"),
-    "convert": ("begun", "prepared"),
-    "the tracker's step": ("prepared", "tracked"),
-    "publish": ("tracked", "published"),
-}
 
 
 def main() -> int:
@@ -61,19 +57,28 @@ def main() -> int:
                 for x in np.linspace(20, args.size[0] - 20, 64)]  # fmt: skip
         tracker.add_points([grid[i] for i in np.linspace(0, len(grid) - 1, args.points).astype(int)])
         node.trigger_activate()
-        executor = make_executor(node)
-        thread = threading.Thread(target=executor.spin, daemon=True)
-        thread.start()
         other = next((core for core in cores if core not in node_cores), None)
-        outside = _run_camera(args, other)
-        executor.shutdown(timeout_sec=5.0)
-        thread.join(5.0)
+        with _spinning(node):
+            outside = _run_camera(args, other)
         _print(args, node, probe, outside)
     finally:
         node.stop()
         node.destroy_node()
         rclpy.shutdown()
     return 0
+
+
+@contextmanager
+def _spinning(node: TrackerNode) -> Iterator[None]:
+    executors = make_executors(node)
+    threads = [threading.Thread(target=executor.spin, daemon=True) for executor in executors]
+    for thread in threads:
+        thread.start()
+    yield
+    for executor in executors:
+        executor.shutdown(timeout_sec=5.0)
+    for thread in threads:
+        thread.join(5.0)
 
 
 def _arguments() -> argparse.Namespace:
@@ -87,7 +92,9 @@ def _arguments() -> argparse.Namespace:
     add("--device", default="auto")
     add("--dtype", default="auto")
     add("--cores", type=int, default=1, metavar="N", help="CPU cores of the node (default %(default)s)")
-    add("--json", metavar="FILE", help="write the times of all images, in nanoseconds")
+    add(
+        "--json", metavar="FILE", help="write the times of all images, in nanoseconds (wall, CPU of thread and process)"
+    )
     return parser.parse_args()
 
 
@@ -110,14 +117,6 @@ def _run_camera(args: argparse.Namespace, core: int | None) -> list[dict[str, in
 
 def _print(args: argparse.Namespace, node: TrackerNode, probe: Probe, outside: list[dict[str, int]]) -> None:
     marks = [probe.times[(line["index"] + 1) * PERIOD] for line in outside]
-    inside = {mark: np.array([m[mark] for m in marks], dtype=np.int64) for mark in Probe.MARKS}
-    rows = {name: inside[end] - inside[start] for name, (start, end) in STAGES.items()}
-    age = inside["published"] - inside["received"]
-    rows["**added by the node**"] = age - rows["the tracker's step"]
-    rows["age of the tracks: from the image's arrival until they are published"] = age
-    rows["from before the camera publishes until its client has the tracks"] = np.array(
-        [line["received"] - line["before"] for line in outside]
-    )
     assert node.model is not None
     dtype = str(node.model.dtype).removeprefix("torch.")
     print(
@@ -125,16 +124,13 @@ def _print(args: argparse.Namespace, node: TrackerNode, probe: Probe, outside: l
         f"'{args.weights}' on {node.model.device} in {dtype}, {args.cores} CPU core(s), {torch.get_num_threads()} "
         f"thread(s); load average {os.getloadavg()[0]:.1f}\n"
     )
-    print("| milliseconds | p10 | p50 | p90 | p99 | max |\n| --- | ---: | ---: | ---: | ---: | ---: |")
-    for name, values in rows.items():
-        print(f"| {name} | {' | '.join(_percentiles(values))} |")
+    print_table("milliseconds", wall_rows(marks, outside))
+    if args.cores == 1:  # with more, the step's threads cannot be told from others
+        print()
+        print_table("milliseconds of CPU time", cpu_rows(marks))
     if args.json:
         with open(args.json, "w") as file:
             json.dump({"inside": marks, "outside": outside}, file)
-
-
-def _percentiles(nanoseconds: NDArray[np.int64]) -> list[str]:
-    return [f"{value / 1e6:.2f}" for value in (*np.percentile(nanoseconds, (10, 50, 90, 99)), nanoseconds.max())]
 
 
 if __name__ == "__main__":

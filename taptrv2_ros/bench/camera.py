@@ -57,6 +57,7 @@ def main() -> None:
         tracks.put(((stamp.sec * 10**9 + stamp.nanosec) // PERIOD - 1, time.time_ns()))
 
     node.create_subscription(PointTracks, "/taptr/tracks", on_tracks, 10)
+    node.create_subscription(PointTracks, "/taptr/refined_tracks", lambda _: None, 10)
     publisher = node.create_publisher(Image, "/camera/image_raw", 10)
     executor = SingleThreadedExecutor()
     executor.add_node(node)

@@ -1,0 +1,60 @@
+"""The node's two executors: images are taken in a thread of their own, everything else in a pool's threads.
+
+A `MultiThreadedExecutor` builds a wait set of all the node's entities three times for each message it hands to a
+thread of its pool; for an image that costs more than taking it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.node import Node
+
+# Lifecycle and parameters, requests about points, depth, diagnostics: one may wait in each.
+_THREADS = 4
+
+
+class ImageGroup(MutuallyExclusiveCallbackGroup):
+    """Callback group of what a camera sends; callbacks must return at once."""
+
+
+class _ImageExecutor(SingleThreadedExecutor):
+    """Runs the callbacks of `ImageGroup` in the thread that spins it."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(context=node.context)
+        self._node = node
+
+    def get_nodes(self) -> list[Node]:
+        """The node, which belongs to the other executor: a node can be added to one only."""
+        return [self._node]
+
+    def can_execute(self, entity: Any) -> bool:
+        """Those of images."""
+        return isinstance(entity.callback_group, ImageGroup) and super().can_execute(entity)
+
+
+class _OtherExecutor(MultiThreadedExecutor):
+    """Runs all other callbacks, and passes on what the node tells its executor."""
+
+    def __init__(self, node: Node, images: _ImageExecutor) -> None:
+        super().__init__(_THREADS, context=node.context)
+        self._images = images
+        self.add_node(node)
+
+    def can_execute(self, entity: Any) -> bool:
+        """Those that are not of images."""
+        return not isinstance(entity.callback_group, ImageGroup) and super().can_execute(entity)
+
+    def wake(self) -> None:
+        """Subscriptions, services or timers came or went, in either executor."""
+        super().wake()
+        self._images.wake()
+
+
+def make_executors(node: Node) -> tuple[Executor, Executor]:
+    """Executors that share the node's callbacks; spin each in a thread, and shut both down."""
+    images = _ImageExecutor(node)
+    return images, _OtherExecutor(node, images)
