@@ -52,13 +52,22 @@ def test_recomputing_gives_the_same_tracks(name: str) -> None:
     """The slow peers do the same work, only more often."""
     contender = contenders(torch.device("cpu"), fused=False)[name]
     slow = tracker_of(contender, tiny_model().prepare(), (80, 96), 6)
-    slow._engine.active = True  # type: ignore[attr-defined]
+    slow.active = True  # type: ignore[attr-defined]
     fast = Tracker(tiny_model().prepare())
     fast.add_points(points(6, (80, 96)))
     images = moving_texture((80, 96))
     for _ in range(10):
         image = next(images)
         np.testing.assert_allclose(slow.step(image).xy, fast.step(image).xy, atol=1e-3)
+    projected = []
+    real = slow.model.project_into
+    slow.model.project_into = lambda *given: projected.append(real(*given))  # type: ignore[method-assign]
+    encoded = []
+    encode = slow.model.encode
+    slow.model.encode = lambda image: encoded.append(1) or encode(image)  # type: ignore[method-assign,func-returns-value]
+    slow.step(next(images))
+    assert len(projected) == 8
+    assert len(encoded) == (8 if name == "plain" else 1)
 
 
 def test_parts_are_the_whole(weights: Path) -> None:

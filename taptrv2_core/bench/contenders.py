@@ -10,12 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from taptrv2_core.bench.frames import points
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.config import CONFIGS
-from taptrv2_core.engine import SlidingWindow
+from taptrv2_core.encoded import encode_images
 from taptrv2_core.errors import CheckpointError
 from taptrv2_core.inference import choose_dtype
 from taptrv2_core.model import Taptr
@@ -62,25 +61,27 @@ def contenders(device: torch.device, fused: bool) -> dict[str, Contender]:
     return found
 
 
-class Recomputing(SlidingWindow):
-    """The window with nothing kept: its frames' features, or at least their keys and values, made anew each frame."""
+class Recomputing(Tracker):
+    """A tracker that keeps nothing: features of its frames, or at least keys and values, are made anew each frame."""
 
-    def __init__(self, model: Taptr, features: bool) -> None:
-        super().__init__(model)
+    def __init__(self, model: Taptr, max_points: int, features: bool) -> None:
+        super().__init__(model, max_points)
         self.features = features
         self.active = False
-        self._images: dict[int, Tensor] = {}
+        self._images: dict[int, Image] = {}
 
-    def push(self, image: Tensor) -> None:
-        """As of the sliding window."""
-        super().push(image)
-        self._images[self.frame % self.slots] = image
-        for frame in self.held[:-1] if self.active else ():
-            slot = frame % self.slots
-            memory = self._memory[slot]
+    @torch.inference_mode()
+    def take(self, image: Any, stamp: int | None = None) -> None:
+        """As of the tracker."""
+        super().take(image, stamp)
+        engine = self._engine
+        self._images[engine.frame % engine.slots] = image
+        for frame in engine.held[:-1] if self.active else ():
+            slot = frame % engine.slots
+            memory = engine._memory[slot]
             if self.features or memory is None:
-                memory = self._memory[slot] = self.model.encode(self._images[slot].unsqueeze(0))
-            self.model.project_into(memory, self._ring, slot)
+                memory = engine._memory[slot] = encode_images(self.model, [self._images[slot]])[0].memory
+            self.model.project_into(memory, engine._ring, slot)
 
 
 class LucasKanade:
@@ -127,9 +128,10 @@ def tracker_of(contender: Contender, model: Taptr, size: tuple[int, int], count:
     """A tracker as the contender runs it, with points to follow."""
     if not contender.prepared:
         model.to(model.dtype)  # which drops what was derived from the weights
-    tracker = Tracker(model, max_points=count)
-    if contender.kind != "keep":
-        tracker._engine = Recomputing(model, contender.kind == "features")
+    if contender.kind == "keep":
+        tracker = Tracker(model, max_points=count)
+    else:
+        tracker = Recomputing(model, count, contender.kind == "features")
     tracker.add_points(points(count, size))
     return tracker
 

@@ -60,8 +60,8 @@ def time_steps(job: Job) -> dict[str, Any]:
         step = stepper(contender, tracker, job.image_size, job.points)
         for _ in range(WARM_UP):
             step(next(images))
-        if tracker is not None and isinstance(tracker._engine, Recomputing):
-            tracker._engine.active = True
+        if isinstance(tracker, Recomputing):
+            tracker.active = True
             step(next(images))
         commits: list[bool] = []
 
