@@ -141,7 +141,7 @@ def test_a_node_that_cannot_start_is_reported_with_its_reason(tmp_path: Path) ->
     demo = start_demo(tmp_path / "street", "--out", tmp_path / "out", "--weights", tmp_path / "none.pt")
     _, errors = demo.communicate(timeout=200)
     assert demo.returncode == 1
-    assert "error: the node ended with status 1" in errors
+    assert "error: the node cannot configure: " in errors
     assert "none.pt: no such file" in errors
     assert "Traceback" not in errors
 
