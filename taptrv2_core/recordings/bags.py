@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import heapq
-import shutil
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,10 +14,9 @@ import numpy as np
 from taptrv2_core.encodings import CompressedImage, RawImage
 from taptrv2_core.errors import MissingPackageError, RecordingError
 from taptrv2_core.extras import optional
-from taptrv2_core.recordings.cut_mcap import cut_mcap
+from taptrv2_core.recordings.bag_files import SUFFIXES, is_ros1, open_readers, zstd
 from taptrv2_core.recordings.recording import NANOSECONDS, Frame, Recording
 
-_SUFFIXES = (".mcap", ".db3", ".bag", ".mcap.zstd", ".db3.zstd")
 _IMAGE = "sensor_msgs/msg/Image"
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _DEPTH = ("16UC", "32FC")
@@ -50,19 +46,19 @@ class _Topic:
 def find_bag(path: Path) -> list[Path]:
     """The files or folders to open for a bag at this path; none if there is no bag."""
     if path.is_file():
-        return [path] if path.name.endswith(_SUFFIXES) else []
+        return [path] if path.name.endswith(SUFFIXES) else []
     if (path / "metadata.yaml").is_file():
         return [path]
-    return sorted(f for f in path.iterdir() if f.name.endswith(_SUFFIXES))
+    return sorted(f for f in path.iterdir() if f.name.endswith(SUFFIXES))
 
 
 def open_bag(path: Path, files: list[Path], topic: str | None) -> Recording:
     """Choose the image topic of a bag. Raises RecordingError: no bag, no images, or several topics to choose from."""
     optional("rosbags", "rosbags", "reading bags")
-    ros2 = not any(f.suffix == ".bag" for f in files)
+    ros2 = not is_ros1(files)
     with ExitStack() as stack:  # closed here if anything fails, by the reader of the frames otherwise
         try:
-            readers, cut = _open_readers(files, ros2, stack)
+            readers, cut = open_readers(files, stack)
             decode = _decoder(ros2)
             topics = _image_topics(readers, decode)
         except (RecordingError, MissingPackageError):
@@ -84,20 +80,6 @@ def open_bag(path: Path, files: list[Path], topic: str | None) -> Recording:
         )  # fmt: skip
 
 
-def _open_readers(files: list[Path], ros2: bool, stack: ExitStack) -> tuple[list[Any], bool]:
-    """Readers of a bag's files, and whether one of these ends too soon."""
-    module = optional("rosbags.rosbag2" if ros2 else "rosbags.rosbag1", "rosbags", "reading bags")
-    if any(f.suffix == ".zstd" for f in files):
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="taptr_bag_")))
-        files = [_unpack_file(f, folder) if f.suffix == ".zstd" else f for f in files]
-    parts = [part for file in files for part in (sorted(file.glob("*.mcap")) if file.is_dir() else [file])]
-    mended = [cut_mcap(part) for part in parts]
-    if not any(mended):
-        return [stack.enter_context(module.Reader(file)) for file in files], False
-    places = [cut or part for cut, part in zip(mended, parts, strict=True)]
-    return [stack.enter_context(module.Reader(place)) for place in places], True
-
-
 def _decoder(ros2: bool) -> Callable[[bytes, int, str], Frame]:
     """Serialized image message, time of recording, message type -> Frame.
 
@@ -110,7 +92,7 @@ def _decoder(ros2: bool) -> Callable[[bytes, int, str], Frame]:
     def decode(raw: bytes, recorded: int, kind: str) -> Frame:
         data = bytes(raw)
         if data[:4] == _ZSTD_MAGIC:  # each message compressed, and no metadata.yaml to say so
-            data = _zstd().decompress(data)
+            data = zstd().decompress(data)
         message = deserialize(data, kind)
         pixels = np.asarray(message.data, dtype=np.uint8)
         image = (
@@ -202,29 +184,14 @@ def _read(
         raise RecordingError(f"{path}: cut off while it was recorded or copied; the {done} images in it were read")
 
 
-def _unpack_file(file: Path, folder: Path) -> Path:
-    """A file compressed as a whole, unpacked into ``folder``."""
-    target = folder / file.stem
-    with _zstd().open(file, "rb") as packed, target.open("wb") as plain:
-        shutil.copyfileobj(packed, plain)
-    return target
-
-
-def _zstd() -> ModuleType:
-    try:
-        return optional("compression.zstd", "backports.zstd", "reading this bag")  # in Python from 3.14 on
-    except MissingPackageError:
-        return optional("backports.zstd", "backports.zstd", "reading this bag")
-
-
 def _stem(path: Path) -> str:
-    return next((path.name.removesuffix(s) for s in reversed(_SUFFIXES) if path.name.endswith(s)), path.stem)
+    return next((path.name.removesuffix(s) for s in reversed(SUFFIXES) if path.name.endswith(s)), path.stem)
 
 
 def _advice(files: list[Path]) -> str:
     """What helps where a recorder was cut off before it could finish its file."""
     parts = [part for f in files for part in (f.iterdir() if f.is_dir() else [f])]
-    kinds = {Path(part.name.removesuffix(".zstd")).suffix for part in parts}
+    kinds = {Path(part.name.removesuffix(".zstd").removesuffix(".active")).suffix for part in parts}
     hints = [hint for suffix, hint in _RECOVER.items() if suffix in kinds]
     return f". If the recording was cut off: {hints[0]}" if hints else ""
 
