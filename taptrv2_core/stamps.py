@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 NANOSECONDS = 1_000_000_000
+MAX_GAP = 1.0
+"""Seconds between two images from which on they are a cut, unless something else is said."""
 
 
 class Continuity(NamedTuple):
     """Which unbroken stretch of the stream an image belongs to; images may be tracked on only within one."""
 
-    epoch: int
-    reason: str
+    epoch: int = 0
+    reason: str = ""
     """Why the stretch began; empty for the first."""
 
 
@@ -26,7 +28,7 @@ class StampWatch:
     def __init__(self, max_gap: float) -> None:
         self.max_gap = max_gap
         self._newest = 0
-        self._continuity = Continuity(0, "")
+        self._continuity = Continuity()
 
     def receive(self, stamp: int) -> Continuity | None:
         """Where an image with that stamp (nanoseconds) belongs; None if it repeats the one before.

@@ -6,6 +6,8 @@ from dataclasses import Field, dataclass, field
 from enum import Enum
 from typing import Any
 
+from taptrv2_core.stamps import MAX_GAP
+
 
 class ParameterError(ValueError):
     """A parameter has a value the node cannot start with; the message names it."""
@@ -92,7 +94,7 @@ class Parameters:
         change=Change.ALWAYS,
     )
     max_gap: float = _parameter(
-        1.0,
+        MAX_GAP,
         "Seconds between the stamps of two images after which they count as another scene: tracking starts anew. 0: "
         "no gap does. Stamps that go backwards always do.",
         limits=(0.0, 86400.0),

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from recorded import HEIGHT, STEP, WIDTH, sliding_bag, sliding_video
+from recorded import HEIGHT, STEP, WIDTH, sliding_bag, sliding_video, stamped_bag
 from tiny import tiny_model
 
 from taptrv2_core import Taptr, Tracker, load_model, save_checkpoint
@@ -242,6 +242,38 @@ def test_recording_that_breaks_off_keeps_what_was_tracked(
     assert "frames.avi" in report["problem"]
     assert "<h1>frames (partial)</h1>" in (partial / "report.html").read_text()
     assert np.load(partial / "tracks.npz")["points"].shape == (4, done, 2)
+
+
+def test_where_stamps_break_off_points_are_forgotten_as_in_the_node(
+    weights: Path, queries: Path, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stamps = [*(5 + 0.05 * np.arange(12)), *(8 + 0.05 * np.arange(FRAMES - 12))]
+    stamps[6] = stamps[5]
+    bag = stamped_bag(tmp_path / "gap", stamps)
+    given = ("--queries", queries, "--ground-truth", truth, "--stretch", 4)
+    assert main(words(bag, weights, tmp_path / "out", *given)) == 0
+    report = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    (reset,) = report["resets"]
+    assert reset == "image 12: no image for 2.45 s by their stamps (max_gap is 1 s), 3 points forgotten"
+    noted = capsys.readouterr().err
+    assert f"tracking started anew once, as in the live node (max_gap): {reset}" in noted
+    assert "1 images had the stamp of the one before" in noted
+    with np.load(tmp_path / "out" / "tracks.npz") as found:
+        assert found["occluded"][:, [6, *range(12, FRAMES)]].all()
+    figures = report["figures"]
+    # The repeated image is no image at all: 10 after the query of the first two points, 7 after that of the third.
+    known = figures["forward_backward"]
+    assert known["judged"] + known["not_judged"] == 2 + 3 + 3  # stretches begin at images 0, 4 and 9
+    assert figures["steadiness"]["visible_share"] > 0.5  # nothing is said of points that are not tracked
+    # Whoever forgets a point has lost it, so against the truth it would have been better not to.
+    assert main(words(bag, weights, tmp_path / "on", *given, "--max-gap", 0)) == 0
+    on = json.loads((tmp_path / "on" / "metrics.json").read_text())
+    assert on["resets"] == [] and on["max_gap"] == 0
+    accuracy = "occlusion_accuracy"
+    assert on["figures"]["ground_truth"][accuracy] > figures["ground_truth"][accuracy]
+    capsys.readouterr()
+    assert main(words(bag, weights, tmp_path / "never", "--max-gap", -1)) == 1
+    assert "--max-gap -1.0: must be at least 0" in capsys.readouterr().err
 
 
 def test_images_of_another_size_end_the_tracking(

@@ -1,4 +1,5 @@
-"""The live node, fed a bag slowly enough to drop nothing, publishes what is computed offline: to the bit."""
+"""The live node, fed a bag slowly enough to drop nothing, publishes what is computed offline: to the bit, also where
+both have to start anew."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from recorded import HEIGHT, WIDTH, sliding_bag
+from recorded import HEIGHT, WIDTH, stamped_bag
 from ros_harness import Robot, wait_until
 from tiny import tiny_model
 
@@ -16,14 +17,19 @@ from taptrv2_core import Tracks, load_model, save_checkpoint
 from taptrv2_core.query_files import read_queries
 from taptrv2_core.recordings import open_recording
 from taptrv2_core.replay.run import Replayer
+from taptrv2_core.stamps import MAX_GAP, StampWatch
 from taptrv2_core.tracking_run import PointSource
 from taptrv2_core.tracking_run.reading import Decoder
 from taptrv2_ros.conversions import frame_message
 from taptrv2_ros.demo.node_process import NodeProcess
 from taptrv2_ros.msg import PointTracks
 
-FRAMES = 21
-QUERIES = "frame,x,y\n0,30,20\n0,50.5,40\n3,20,30.25\n8,70,50\n"
+STAMPS = np.concatenate((10 + 0.05 * np.arange(21), 13 + 0.05 * np.arange(9), 2 + 0.05 * np.arange(5)))
+"""Seconds: a camera that stood still for two, then a bag that begins again."""
+FRAMES = len(STAMPS)
+QUERIES = "frame,x,y\n0,30,20\n0,50.5,40\n3,20,30.25\n8,70,50\n21,40,30\n24,60.5,20\n31,50,50\n"
+GIVEN, FORGOTTEN = np.array([0, 0, 3, 8, 21, 24, 31]), np.array([21, 21, 21, 21, 30, 30, FRAMES])
+"""Images in which each point is given, and in which it is tracked no more."""
 
 
 class Given(NamedTuple):
@@ -37,7 +43,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
     folder = tmp_path_factory.mktemp("live")
     save_checkpoint(tiny_model(), folder / "tiny.pt")
     (folder / "points.csv").write_text(QUERIES)
-    return Given(sliding_bag(folder / "slide", FRAMES), folder / "tiny.pt", folder / "points.csv")
+    return Given(stamped_bag(folder / "slide", STAMPS.tolist()), folder / "tiny.pt", folder / "points.csv")
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +90,26 @@ def offline(given: Given) -> list[Tracks]:
     points = PointSource(read_queries(given.queries))
     points.begin((HEIGHT, WIDTH), FRAMES)
     with open_recording(given.bag) as recording:
-        frames = Decoder(recording, None, pytest.fail).frames()
+        frames = Decoder(recording, None, pytest.fail, StampWatch(MAX_GAP)).frames()
         replay = Replayer(load_model(given.weights, device="cpu"), points, stretch=0).run(frames, lambda: None)
-    assert not replay.problem and not replay.repeated and not replay.cuts
+    assert not replay.problem
+    assert replay.resets == [
+        "image 21: no image for 2 s by their stamps (max_gap is 1 s), 4 points forgotten",
+        "image 30: stamps went back by 11.4 s, 2 points forgotten",
+    ]
     return replay.tracks
 
 
 def test_the_same_tracks_to_the_bit(live: list[PointTracks], offline: list[Tracks]) -> None:
     assert len(live) == len(offline) == FRAMES
-    given_at = np.array([0, 0, 3, 8])
     for number, (message, tracks) in enumerate(zip(live, offline, strict=True)):
         stamp = message.header.stamp
         assert stamp.sec * 1_000_000_000 + stamp.nanosec == tracks.stamp
         # The offline answer has the points that were added in this image too, which live are added after it.
-        older = given_at[: len(tracks.ids)] < number
-        assert list(message.ids) == tracks.ids[older].tolist() == np.flatnonzero(given_at < number).tolist()
+        older = GIVEN[tracks.ids] < number
+        followed = np.flatnonzero((number > GIVEN) & (number < FORGOTTEN))
+        assert list(message.ids) == tracks.ids[older].tolist() == followed.tolist()
+        assert message.frame_index == tracks.frame_index
         for name in ("x", "y", "visibility"):
             np.testing.assert_array_equal(np.array(getattr(message, name)), getattr(tracks, name)[older], name)
         assert [bool(v) for v in message.visible] == tracks.visible[older].tolist()
@@ -106,5 +117,5 @@ def test_the_same_tracks_to_the_bit(live: list[PointTracks], offline: list[Track
 
 def test_the_points_moved(live: list[PointTracks]) -> None:
     """Otherwise equality would say nothing."""
-    x = np.array([t.x for t in live[9:]])
+    x = np.array([t.x for t in live[9:21]])
     assert (np.ptp(x, axis=0) > 0.5).all()

@@ -14,6 +14,7 @@ from taptrv2_core.evaluation.progress import counting_bar
 from taptrv2_core.replay.evaluate import evaluate_recording
 from taptrv2_core.replay.job import Job, Outcome
 from taptrv2_core.replay.report import sections
+from taptrv2_core.stamps import MAX_GAP
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +51,9 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", default="float32",
         help="float32 (default), bfloat16, float16, or auto: what the node takes, which depends on the machine")
     add("--takeover-interval", type=int, default=1, metavar="G", help="the node's parameter (default %(default)s)")
+    add("--max-gap", type=float, default=MAX_GAP, metavar="S",
+        help="seconds without an image after which tracking starts anew and all points are forgotten, the node's "
+        "parameter (default %(default)s; 0: never); stamps that go back always do that")
     add("--stretch", type=int, default=24, metavar="N",
         help="images tracked backward at a time for the forward-backward error (default %(default)s; 0: leave it out)")
     # fmt: on
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 def check_job_numbers(args: argparse.Namespace) -> None:
     """Refuse numbers that mean nothing."""
-    check_numbers(args, grid=0, corners=1, images=1, takeover_interval=1, stretch=0, threads=0)
+    check_numbers(args, grid=0, corners=1, images=1, takeover_interval=1, max_gap=0, stretch=0, threads=0)
 
 
 @contextmanager
@@ -93,6 +97,7 @@ def job_from(args: argparse.Namespace, recording: Path, out: Path | None) -> Job
         dtype=args.dtype,
         threads=args.threads,
         takeover_interval=args.takeover_interval,
+        max_gap=args.max_gap,
         stretch=args.stretch,
         images=args.images,
         table=args.table,

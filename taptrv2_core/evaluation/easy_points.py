@@ -70,6 +70,10 @@ class EasyPoints:
         self._patches += [_patch(grey, xy) for xy in new_xy]
         return np.where(self._easy[:, None], self._xy, np.float32(np.nan))
 
+    def forget(self) -> None:
+        """None of the points is easy any more: the next image does not continue those before."""
+        self._easy[:] = False
+
 
 def agreement(xy: Floats, visible: Bools, easy_xy: Floats, after_query: Bools) -> Agreement:
     """Tracks beside LK's easy points.

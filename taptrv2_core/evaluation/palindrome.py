@@ -62,6 +62,11 @@ class Palindrome:
             self._judge()
             self._images, self._start = [image], tracks
 
+    def cut(self) -> None:
+        """The next image does not continue those before: the stretch that has begun ends here."""
+        self.result()
+        self._images, self._start = [], None
+
     def result(self) -> ForwardBackward:
         """Everything so far, the stretch that has begun included."""
         if len(self._images) > 1:

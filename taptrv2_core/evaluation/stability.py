@@ -41,9 +41,10 @@ class Flicker:
     """Stretches of at most ``SHORT_RUN`` frames, visible or hidden, between two changes; over all points."""
 
 
-def tracked_frames(frames: int, query_frame: Ints) -> Bools:
-    """(T, N): the frames from each point's query on."""
-    return np.greater_equal(np.arange(frames)[:, None], query_frame[None])
+def tracked_frames(frames: int, query_frame: Ints, end: Ints | None = None) -> Bools:
+    """(T, N): the frames from each point's query on, those from ``end`` (N,) on left out."""
+    time = np.arange(frames)[:, None]
+    return np.greater_equal(time, query_frame[None]) & (end is None or np.less(time, end))
 
 
 def static_points(xy: Floats, known: Bools, query_frame: Ints) -> Bools:
@@ -69,11 +70,12 @@ def jitter(xy: Floats, visible: Bools, query_frame: Ints, static: Bools) -> Jitt
     return Jitter(len(spreads), _root_mean(steps), _root_mean(spreads))
 
 
-def flicker(visible: Bools, query_frame: Ints) -> Flicker:
-    """Flicker of the visibility flag after each point's query."""
-    tracked = tracked_frames(len(visible), query_frame)
-    change = (visible[1:] != visible[:-1]) & tracked[:-1]
-    steps = int(tracked[:-1].sum())
+def flicker(visible: Bools, query_frame: Ints, end: Ints | None = None) -> Flicker:
+    """Flicker of the visibility flag after each point's query, and before its ``end``."""
+    tracked = tracked_frames(len(visible), query_frame, end)
+    both = tracked[1:] & tracked[:-1]
+    change = (visible[1:] != visible[:-1]) & both
+    steps = int(both.sum())
     short = 0
     for i in range(visible.shape[1]):
         between = np.diff(np.flatnonzero(change[:, i]))
@@ -97,9 +99,9 @@ def lost_frames(xy: Floats, true_xy: Floats, seen: Bools, query_frame: Ints, fra
     return first_frames(after & seen & (error > SURVIVAL_DISTANCE))
 
 
-def hidden_frames(visible: Bools, query_frame: Ints) -> Ints:
-    """(N,): the first frame after the query in which a point is called hidden, -1 if none."""
-    return first_frames(~visible & tracked_frames(len(visible), query_frame))
+def hidden_frames(visible: Bools, query_frame: Ints, end: Ints | None = None) -> Ints:
+    """(N,): the first frame after the query, and before ``end``, in which a point is called hidden, -1 if none."""
+    return first_frames(~visible & tracked_frames(len(visible), query_frame, end))
 
 
 def first_frames(event: Bools) -> Ints:

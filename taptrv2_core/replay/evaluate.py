@@ -21,6 +21,7 @@ from taptrv2_core.replay.results import FILES, write_results
 from taptrv2_core.replay.run import Replay, Replayer, to_judge
 from taptrv2_core.replay.truth import Truth, load_truth
 from taptrv2_core.seeding import spread_corners
+from taptrv2_core.stamps import StampWatch
 from taptrv2_core.tracking_run import PointSource
 from taptrv2_core.tracking_run.outputs.output import Output
 from taptrv2_core.tracking_run.outputs.table import CsvTable, ParquetTable
@@ -31,6 +32,7 @@ from taptrv2_core.tracking_run.workspace import Workspace
 from taptrv2_core.tracking_run.writing import OutputError, Outputs
 
 _AHEAD = 4  # images decoded before they are tracked
+_SHOWN = 5  # resets named in a note; metrics.json has all
 
 StartProgress = Callable[[str, int], AbstractContextManager[Callable[[], object]]]
 """Called with the recording's name and how many images it has (0: not known); what it gives is called after each."""
@@ -57,7 +59,7 @@ def evaluate_recording(job: Job, start_progress: StartProgress = no_progress, st
         optional(package, package, "the report")
     truth = load_truth(job.truth) if job.truth else None
     with open_recording(job.input, job.topic) as recording:
-        decoder = Decoder(recording, job.images, lambda _: None)
+        decoder = Decoder(recording, job.images, lambda _: None, StampWatch(job.max_gap))
         with ReadAhead(decoder.frames(), _AHEAD) as ready:
             head, frames = look_ahead(iter(ready))
             if not head:
@@ -146,13 +148,13 @@ def _notes(replay: Replay, decoder: Decoder, points: PointSource) -> list[str]:
         notes.append(
             f"{decoder.left_out} images could not be used and are left out; the first: {decoder.first_problem}"
         )
-    if replay.repeated:
-        notes.append(f"{replay.repeated} images had the stamp of the one before and are left out, as the node does")
-    if replay.cuts:
-        notes.append(
-            f"the live node, as it is configured by default, would forget all points and start anew {len(replay.cuts)} "
-            f"times (max_gap), which was not done here; the first: {replay.cuts[0]}"
-        )
+    if decoder.repeated:
+        notes.append(f"{decoder.repeated} images had the stamp of the one before and are left out, as the node does")
+    if replay.resets:
+        shown = "; ".join(replay.resets[:_SHOWN]) + ("; ..." if len(replay.resets) > _SHOWN else "")
+        count = len(replay.resets)
+        times = "once" if count == 1 else f"{count} times"
+        notes.append(f"tracking started anew {times}, as in the live node (max_gap): {shown}")
     if points.unmet:
         notes.append(
             f"{len(points.unmet)} queries were not asked, as their images did not come or could not be used; the "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from taptrv2_core.replay.figures import Figures
+from taptrv2_core.stamps import MAX_GAP
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Job:
         weights, device, dtype: as for ``load_model``.
         threads: CPU threads; 0: PyTorch's choice. Results may differ in the last digits between numbers of threads.
         takeover_interval: as for ``Tracker``.
+        max_gap: seconds between two images after which tracking starts anew, the node's parameter; 0: no gap does.
         stretch: images of a forward-backward check; 0: none is made.
         images: at most so many.
         table: "csv" or "parquet".
@@ -41,6 +43,7 @@ class Job:
     dtype: str = "float32"
     threads: int = 0
     takeover_interval: int = 1
+    max_gap: float = MAX_GAP
     stretch: int = 24
     images: int | None = None
     table: str = "csv"

@@ -39,8 +39,9 @@ class Judged:
 
     Attributes:
         ids, query_frame: (N,).
-        xy: (T, N, 2) pixels; at and before the query, the query.
-        visible: (T, N), False before the query.
+        end: (N,) the first image in which a point was forgotten, T if none.
+        xy: (T, N, 2) pixels; at and before the query, the query; of a forgotten point, where it was last.
+        visible: (T, N), False before the query and of forgotten points.
         easy_xy: (T, N, 2), LK's position where the point is easy, else NaN.
         seconds: (T,) from the first image.
         frame_size: (height, width).
@@ -49,6 +50,7 @@ class Judged:
 
     ids: Ints
     query_frame: Ints
+    end: Ints
     xy: Floats
     visible: Bools
     easy_xy: Floats
@@ -57,15 +59,21 @@ class Judged:
     truth: Truth | None
 
     @property
+    def tracked(self) -> Bools:
+        """(T, N): the images there are tracks in, the query's included."""
+        return stability.tracked_frames(len(self.xy), self.query_frame, self.end)
+
+    @property
     def after_query(self) -> Bools:
-        """(T, N): the images that count."""
-        return np.greater(np.arange(len(self.xy))[:, None], self.query_frame[None])
+        """(T, N): the images that count where there is no truth."""
+        return self.tracked & np.not_equal(np.arange(len(self.xy))[:, None], self.query_frame)
 
     @property
     def scored(self) -> Bools:
-        """(T, N): truly visible, annotated, after the query."""
+        """(T, N): truly visible, annotated, after the query; whoever forgot the point has lost it."""
         assert self.truth is not None
-        return self.after_query & self.truth.visible & self.truth.annotated
+        after = np.greater(np.arange(len(self.xy))[:, None], self.query_frame)
+        return after & self.truth.visible & self.truth.annotated
 
     def errors(self) -> NDArray[np.float64]:
         """(T, N) distance from the truth in pixels of the recording; NaN where not scored."""
@@ -86,7 +94,7 @@ class Judged:
 
     def hidden_seconds(self) -> NDArray[np.float64]:
         """(N,) seconds from the query until the tracker first says hidden; infinite where it never does."""
-        hidden = stability.hidden_frames(self.visible, self.query_frame)
+        hidden = stability.hidden_frames(self.visible, self.query_frame, self.end)
         return stability.durations(hidden, self.query_frame, self.seconds)
 
 
@@ -146,7 +154,7 @@ def _steadiness(judged: Judged) -> dict[str, float]:
         static = stability.static_points(judged.easy_xy, easy, judged.query_frame)
         static &= (easy | ~judged.after_query).all(0)  # one that was lost on the way may have moved since
     jitter = stability.jitter(judged.xy, judged.visible, judged.query_frame, static)
-    flicker = stability.flicker(judged.visible, judged.query_frame)
+    flicker = stability.flicker(judged.visible, judged.query_frame, judged.end)
     hidden, after = judged.hidden_seconds(), judged.after_query
     return {
         "static_points": float(jitter.points),

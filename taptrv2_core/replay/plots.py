@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taptrv2_core.evaluation.stability import tracked_frames
 from taptrv2_core.extras import optional
 from taptrv2_core.replay.measures import Judged
 
@@ -41,14 +42,14 @@ def _svg(draw: Callable[[Any], None], height: float = 2.4, rows: int = 1) -> str
 
 def visible_plot(judged: Judged) -> str:
     """How many points are tracked, and how many of them are called visible, over time."""
-    there = judged.query_frame[None] <= np.arange(len(judged.xy))[:, None]
-    tracked = there.sum(1)
+    tracked = judged.tracked.sum(1)
 
     def draw(axes: Any) -> None:
         axes.fill_between(judged.seconds, tracked, color=_GREY, alpha=0.25, step="post", label="tracked", lw=0)
         axes.step(judged.seconds, judged.visible.sum(1), color=_BLUE, where="post", label="called visible")
         if judged.truth is not None:
-            seen = (there & judged.truth.visible & judged.truth.annotated).sum(1)
+            asked = tracked_frames(len(judged.xy), judged.query_frame)
+            seen = (asked & judged.truth.visible & judged.truth.annotated).sum(1)
             axes.step(judged.seconds, seen, color=_ORANGE, where="post", label="truly visible", lw=1)
         axes.set(xlabel="seconds", ylabel="points", ylim=(0, None))
         axes.legend(loc="lower left", ncols=3, frameon=False)
@@ -66,8 +67,7 @@ def tracks_plot(judged: Judged) -> str:
         colours = point_colours(judged.ids) / 255.0
         for axes, part, name in zip(both, range(2), "xy", strict=True):
             for i in shown:
-                there = np.arange(len(judged.xy)) >= judged.query_frame[i]
-                line = np.where(there, judged.xy[:, i, part], np.nan)
+                line = np.where(judged.tracked[:, i], judged.xy[:, i, part], np.nan)
                 seen = np.where(judged.visible[:, i], line, np.nan)
                 axes.plot(judged.seconds, line, color=colours[i], lw=0.5, alpha=0.35, rasterized=True)
                 axes.plot(judged.seconds, seen, color=colours[i], lw=1.0, rasterized=True)
@@ -96,22 +96,26 @@ def error_plot(judged: Judged) -> str:
 
 def lasting_plot(judged: Judged) -> str:
     """Share of the points that were not yet lost, and not yet called hidden, against the time since their query."""
-    length = judged.seconds[-1] - judged.seconds[judged.query_frame]
 
     def draw(axes: Any) -> None:
         times = np.linspace(0, max(float(judged.seconds[-1]), 1e-9), 200, dtype=np.float64)
-        for when, colour, name in _endings(judged):
-            axes.step(times, _lasting(when, length, times), color=colour, where="post", label=name)
+        begin = judged.seconds[judged.query_frame]
+        for when, last, colour, name in _endings(judged):
+            line = _lasting(when, judged.seconds[last] - begin, times)
+            axes.step(times, line, color=colour, where="post", label=name)
         axes.set(xlabel="seconds since the query", ylabel="share of points", ylim=(-0.02, 1.02))
         axes.legend(loc="lower left", ncols=2, frameon=False)
 
     return _svg(draw)
 
 
-def _endings(judged: Judged) -> list[tuple[Values, str, str]]:
-    endings = [(judged.hidden_seconds(), _BLUE, "not yet called hidden")]
+def _endings(judged: Judged) -> list[tuple[Values, Any, str, str]]:
+    """When the event came, the last image in which it could, colour and name of the line."""
+    endings: list[tuple[Values, Any, str, str]] = [
+        (judged.hidden_seconds(), judged.end - 1, _BLUE, "not yet called hidden")
+    ]
     if judged.truth is not None:
-        endings.append((judged.loss_seconds(), _ORANGE, "not yet lost"))
+        endings.append((judged.loss_seconds(), -1, _ORANGE, "not yet lost"))
     return endings
 
 

@@ -73,6 +73,8 @@ def _about(job: Job, recording: Recording, model: Taptr, replay: Replay, judged:
         "device": model.device.type,
         "dtype": str(model.dtype).removeprefix("torch."),
         "takeover_interval": job.takeover_interval,
+        "max_gap": job.max_gap,
+        "resets": replay.resets,
     }
 
 

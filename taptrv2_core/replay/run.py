@@ -19,13 +19,10 @@ from taptrv2_core.recordings import NANOSECONDS
 from taptrv2_core.replay.measures import Judged
 from taptrv2_core.replay.snapshots import Snapshots
 from taptrv2_core.replay.truth import Truth
-from taptrv2_core.stamps import StampWatch
 from taptrv2_core.tracker import Tracker, Tracks
 from taptrv2_core.tracking_run import Follower, PointSource, TrackedFrame
 from taptrv2_core.tracking_run.following import DecodedFrame
 from taptrv2_core.tracking_run.writing import OutputError
-
-MAX_GAP = 1.0  # seconds; the node's default
 
 
 @dataclass
@@ -40,10 +37,8 @@ class Replay:
     """From an image decoded to its tracks."""
     easy: list[Floats] = field(default_factory=list)
     """Rows of ``EasyPoints``."""
-    repeated: int = 0
-    """Images left out because they had the stamp of the one before: the live node leaves them out, too."""
-    cuts: list[str] = field(default_factory=list)
-    """Where the live node would have forgotten all points, and why."""
+    resets: list[str] = field(default_factory=list)
+    """Where all points were forgotten, as the live node does, and why."""
     problem: str = ""
     """Why the recording was not tracked to its end; empty if it was."""
     interrupted: bool = False
@@ -75,7 +70,7 @@ class Replayer:
         write: Callable[[TrackedFrame], object] = lambda _: None,
     ) -> None:
         self._follower = Follower(Tracker(model, points.max_points, takeover_interval), points, streaming=True)
-        self._watch = StampWatch(MAX_GAP)
+        self._epoch: int | None = None
         self._easy = EasyPoints()
         self._palindrome = Palindrome(model, stretch, takeover_interval) if stretch else None
         self._write = write
@@ -96,8 +91,8 @@ class Replayer:
                     replay.interrupted = True
                     replay.problem = f"interrupted before image {frame.number}"
                     break
-                if self._continues(frame):
-                    self._track(frame)
+                self._begin_anew_if_cut(frame)
+                self._track(frame)
                 advance()
         except (RecordingError, OutputError) as error:
             replay.problem = str(error)
@@ -108,15 +103,17 @@ class Replayer:
             replay.returned = np.concatenate(self._palindrome.errors or [np.zeros(0)])
         return replay
 
-    def _continues(self, frame: DecodedFrame) -> bool:
-        """Whether the live node would track the image at all, by its stamp."""
-        place = self._watch.receive(frame.source.stamp)
-        if place is None:
-            self.replay.repeated += 1
-            return False
-        if place.epoch > len(self.replay.cuts):
-            self.replay.cuts.append(f"image {frame.number}: {place.reason}")
-        return True
+    def _begin_anew_if_cut(self, frame: DecodedFrame) -> None:
+        """Where an image does not continue those before, all points are forgotten."""
+        epoch, reason = frame.continuity
+        if self._epoch is not None and epoch != self._epoch:
+            points = self._follower.tracker.num_points
+            self.replay.resets.append(f"image {frame.number}: {reason}, {points} points forgotten")
+            self._follower.restart()
+            self._easy.forget()
+            if self._palindrome is not None:
+                self._palindrome.cut()
+        self._epoch = epoch
 
     def _track(self, frame: DecodedFrame) -> None:
         replay = self.replay
@@ -127,7 +124,7 @@ class Replayer:
         image, tracks = tracked.image, tracked.tracks
         replay.frame_size = (image.shape[0], image.shape[1])
         known = len(replay.easy[-1]) if replay.easy else 0
-        replay.easy.append(self._easy.step(image, tracks.xy[known:]))
+        replay.easy.append(self._easy.step(image, tracks.xy[tracks.ids >= known]))
         if self._palindrome is not None:
             self._palindrome.step(image, tracks)
         replay.snapshots.add(len(replay.tracks), image)
@@ -148,20 +145,18 @@ def to_judge(replay: Replay, points: PointSource, queries: Sequence[Query], trut
     frames, count = len(replay.tracks), len(points.asked)
     xy = np.zeros((frames, count, 2), np.float32)
     easy = np.full((frames, count, 2), np.nan, np.float32)
-    visible = np.zeros((frames, count), np.bool_)
-    start = np.zeros(count, np.int64)
-    for t in reversed(range(frames)):
-        tracks, there = replay.tracks[t], len(replay.tracks[t].ids)
-        # Ids are numbers from 0 in the order in which points were added, and no point is ever removed.
-        xy[t, :there], visible[t, :there], easy[t, :there] = tracks.xy, tracks.visible, replay.easy[t]
-        start[:there] = t
-    before = np.arange(frames)[:, None] < start[None]
-    np.copyto(xy, xy[start, np.arange(count)], where=before[..., None])
+    visible, there = np.zeros((2, frames, count), np.bool_)
+    for t, tracks in enumerate(replay.tracks):
+        # Ids are numbers from 0 in the order in which points were added; they are removed by resets alone.
+        xy[t, tracks.ids], visible[t, tracks.ids], there[t, tracks.ids] = tracks.xy, tracks.visible, True
+        easy[t, : len(replay.easy[t])] = replay.easy[t]
+    start, end = there.argmax(0), frames - there[::-1].argmax(0)
+    xy = xy[np.clip(np.arange(frames)[:, None], start, end - 1), np.arange(count)]
     stamps = np.array([tracks.stamp for tracks in replay.tracks], dtype=np.int64)
-    seconds = (stamps - stamps[0]) / NANOSECONDS
+    seconds = np.cumsum(np.maximum(np.diff(stamps, prepend=stamps[:1]), 0)) / NANOSECONDS
     ids = np.arange(count, dtype=np.int64)
     asked = _same_points(replay.numbers, points, queries, truth) if truth is not None else None
-    return Judged(ids, start, xy, visible, easy, seconds, replay.frame_size, asked)
+    return Judged(ids, start, end, xy, visible, easy, seconds, replay.frame_size, asked)
 
 
 def _same_points(numbers: list[int], points: PointSource, queries: Sequence[Query], truth: Truth) -> Truth:

@@ -46,7 +46,7 @@ def draw_tracks(index: int, image: Video, judged: Judged) -> NDArray[np.uint8]:
     drawer = PointDrawer(DrawStyle(min_width=_WIDTH))
     begin = max(0, index - drawer.style.tail)
     for t in range(begin, index + 1):
-        there = judged.query_frame <= t
+        there = (judged.query_frame <= t) & (t < judged.end)
         picture = drawer.draw(image, judged.ids[there], judged.xy[t, there], judged.visible[t, there])
     return picture
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.recordings import Frame
+from taptrv2_core.stamps import Continuity
 from taptrv2_core.tracker import Queries, Tracker, Tracks
 from taptrv2_core.tracking_run.points import PointSource
 
@@ -24,6 +25,7 @@ class DecodedFrame:
     """In the recording, from 0."""
     source: Frame
     image: RgbImage
+    continuity: Continuity = field(default_factory=Continuity)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,12 @@ class Follower:
             for tracks in self.tracker.finish():
                 self._update(tracks)
         return self._give_out(self.tracker.frame_index)
+
+    def restart(self) -> list[TrackedFrame]:
+        """Forget all images and points: the next image does not continue these. Gives out those still held."""
+        done = self.finish()
+        self.tracker.reset()
+        return done
 
     def _update(self, tracks: Tracks) -> None:
         if tracks.frame_index in self._held:

@@ -9,6 +9,7 @@ import numpy as np
 
 from taptrv2_core.errors import RecordingError
 from taptrv2_core.recordings import ConversionError, Recording
+from taptrv2_core.stamps import Continuity, StampWatch
 from taptrv2_core.tracking_run.following import DecodedFrame
 
 _HEAD = 6  # images looked at beforehand
@@ -18,22 +19,31 @@ _USUAL_RATE = 20.0
 class Decoder:
     """Decodes a recording's images. Those that cannot be decoded are left out, counted, and told of once a problem."""
 
-    def __init__(self, recording: Recording, limit: int | None, tell: Callable[[str], None]) -> None:
-        """``limit`` is the most images to read; ``tell`` gets a line of text, from whatever thread this runs in."""
-        self._recording, self._limit, self._tell = recording, limit, tell
+    def __init__(
+        self, recording: Recording, limit: int | None, tell: Callable[[str], None], watch: StampWatch | None = None
+    ) -> None:
+        """``limit`` is the most images to read; ``tell`` gets a line of text, from whatever thread this runs in. With a
+        ``watch``, images are sorted out by their stamps as the live node does."""
+        self._recording, self._limit, self._tell, self._watch = recording, limit, tell, watch
         self._problems: set[str] = set()
         self.left_out = 0
         self.first_problem = ""
+        self.repeated = 0
+        """Images left out because they had the stamp of the one before."""
 
     def frames(self) -> Generator[DecodedFrame, None, None]:
         """All usable images. Raises RecordingError where the recording ends too soon."""
         for number, source in enumerate(itertools.islice(self._recording.frames, self._limit)):
+            continuity = Continuity() if self._watch is None else self._watch.receive(source.stamp)
+            if continuity is None:
+                self.repeated += 1
+                continue
             try:
                 image = source.rgb()
             except ConversionError as error:
                 self._leave_out(number, error)
                 continue
-            yield DecodedFrame(number, source, image)
+            yield DecodedFrame(number, source, image, continuity)
 
     def _leave_out(self, number: int, error: ConversionError) -> None:
         self.left_out += 1
