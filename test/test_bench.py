@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recorded import sliding_bag
 from tiny import tiny_model
 
 from taptrv2_core import Tracker, save_checkpoint
+from taptrv2_core.bench import recordings
 from taptrv2_core.bench.contenders import contenders, tracker_of
 from taptrv2_core.bench.frames import moving_texture, points
 from taptrv2_core.bench.parts import PARTS, part_medians
+from taptrv2_core.bench.recordings import ALONE
 from taptrv2_core.bench.timing import repeat, summary
 from taptrv2_core.cli import main
 from taptrv2_core.ops import active_backend
@@ -45,6 +48,34 @@ def test_table_and_json(weights: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert set(ours["parts"]) == set(PARTS)
     assert 0 < sum(ours["parts"].values()) < 20 * ours["p50"]
     assert {row["ops"] for row in result["ops"]} >= {"reference"}
+
+
+def test_whole_runs_beside_the_tracker_alone(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a bag, and on images that are generated."""
+    pytest.importorskip("av")
+    monkeypatch.setattr(recordings, "in_own_process", lambda function, *given: function(*given))  # starts in no time
+    words = ["bench", "--model", str(weights), "--device", "cpu", "--threads", "1", "--points", "3", "--offline"]
+    bag, file = sliding_bag(tmp_path / "slide", 12), tmp_path / "speed.json"
+    assert main([*words, str(bag), "--repeats", "2", "--json", str(file)]) == 0
+    result = json.loads(file.read_text())
+    assert result["settings"]["recording"] == str(bag)
+    alone, without_overlay, *_ = rows = result["offline"]
+    assert [row["name"] for row in rows] == [
+        ALONE,
+        "taptr track --no-overlay",
+        "taptr track",
+        "taptr track --streaming",
+    ]
+    for row in rows:
+        assert len(row["runs"]) == 2 and min(row["runs"]) <= row["images/s"] <= max(row["runs"])
+        assert row["below"] == pytest.approx(1 - row["images/s"] / alone["images/s"])
+    assert f"| {without_overlay['images/s']:8.1f} |" in capsys.readouterr().out
+    assert main([*words[:-1], "--image-size", "96x80", "--frames", "9", "--repeats", "1", "--offline"]) == 0
+    assert "image 96x80" in capsys.readouterr().out
+    assert main([*words, str(tmp_path / "nothing.mcap")]) == 2
+    assert "nothing.mcap: no such file or folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["plain", "plain-kv"])

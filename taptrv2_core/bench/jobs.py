@@ -48,7 +48,7 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def time_steps(job: Job) -> dict[str, Any]:
     """Time a contender's steps: milliseconds a frame, its parts, memory."""
-    _set_up(job.threads)
+    set_up(job.threads)
     device = torch.device(job.device)
     contender = job.contender
     with use_backend(contender.backend if contender.kind != "lk" else "reference"):
@@ -84,7 +84,7 @@ def time_steps(job: Job) -> dict[str, Any]:
 
 def time_ops(job: Job, backends: list[str], dtypes: list[str]) -> list[dict[str, Any]]:
     """Time the ops alone, at the sizes of the job's network."""
-    _set_up(job.threads)
+    set_up(job.threads)
     device = torch.device(job.device)
     config = network(job.weights, device, "float32", job.input_size).config
     return op_rows(config, job.points, backends, dtypes, device, job.frames)
@@ -97,7 +97,8 @@ def _labels(job: Job) -> dict[str, Any]:
     return {"name": contender["name"], "ops": contender["backend"], "dtype": contender["dtype"], "points": job.points}
 
 
-def _set_up(threads: int) -> None:
+def set_up(threads: int) -> None:
+    """What every process that times something begins with."""
     keep_freed_memory()
     torch.set_num_threads(threads)
     try:

@@ -21,6 +21,8 @@ def text(result: dict[str, Any]) -> str:
     with_parts = [row for row in result["steps"] if "parts" in row]
     if with_parts:
         blocks += ["Parts of a step, median milliseconds:", _parts(with_parts)]
+    if result["offline"]:
+        blocks += ["From a recording to files, images a second:", _offline(result["offline"])]
     if result["ops"]:
         blocks += ["The ops alone, milliseconds a call:", _ops(result["ops"])]
     return "\n\n".join(blocks)
@@ -60,6 +62,14 @@ def _ops(rows: Sequence[dict[str, Any]]) -> str:
         gain = f"{base / row['p50']:.1f} x" if base else ""
         table.append([row["op"], row["dtype"], row["ops"], *(_ms(row[name]) for name in TIMES), gain])
     return _table(table, 3)
+
+
+def _offline(rows: Sequence[dict[str, Any]]) -> str:
+    table = [["", "images/s", "below the tracker", "each run"]]
+    for row in rows:
+        below = "" if row["below"] == 0 else f"{100 * row['below']:.0f} %"
+        table.append([row["name"], f"{row['images/s']:.1f}", below, " ".join(f"{rate:.1f}" for rate in row["runs"])])
+    return _table(table, 1)
 
 
 def _ms(value: float | None) -> str:

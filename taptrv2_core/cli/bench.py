@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from taptrv2_core.bench.machine import describe
 from taptrv2_core.bench.report import text, write_json
 from taptrv2_core.checkpoint import WEIGHTS, usable_device
 from taptrv2_core.cli import CommandError
+from taptrv2_core.cli.options import check_numbers
 from taptrv2_core.config import CONFIGS
 from taptrv2_core.inference import choose_dtype
 from taptrv2_core.ops import active_backend
 
+GENERATED = Path("generated")
 NAMES = ("lk", "plain", "plain-kv", "reference", "fused", "half")
 
 
@@ -41,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="some of: lk (OpenCV), plain (features of the whole window recomputed each frame), plain-kv (its keys and "
         "values), reference (this tracker, ops in plain PyTorch), fused (float32), half (bfloat16 or float16)")
     add("--ops", action=argparse.BooleanOptionalAction, default=True, help="time the ops alone too")
+    offline = parser.add_argument_group("offline").add_argument
+    offline("--offline", nargs="?", type=Path, const=GENERATED, metavar="INPUT",
+        help="time whole runs of taptr track beside the tracker alone instead, on a bag, a video or a folder of "
+        "images; without INPUT on generated images of --image-size")
+    offline("--topic", help="image topic, for bags with several")
+    offline("--repeats", type=int, default=3, metavar="N", help="runs of each, which take turns (default %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the results")
     # fmt: on
 
@@ -50,8 +59,21 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     device = usable_device(args.device)
     threads = args.threads or torch.get_num_threads()
+    result: dict[str, Any] = {"machine": describe(device, threads), "settings": _settings(args)}
+    result |= {"steps": [], "offline": [], "ops": []}
+    if args.offline is None:
+        _time_steps(args, device, threads, result)
+    else:
+        result["offline"] = _time_offline(args, device, threads)
+    print(text(result))
+    if args.json is not None:
+        write_json(args.json, result)
+    return 0
+
+
+def _time_steps(args: argparse.Namespace, device: torch.device, threads: int, result: dict[str, Any]) -> None:
+    """The tracker's step beside its peers, and the ops alone."""
     chosen = _chosen(args, device)
-    result: dict[str, Any] = {"machine": describe(device, threads), "settings": _settings(args), "steps": [], "ops": []}
     for count in args.points:
         for contender in chosen.values():
             print(f"taptr bench: {contender.name}, {contender.dtype}, {count} points", file=sys.stderr)
@@ -64,10 +86,21 @@ def run(args: argparse.Namespace) -> int:
         for count in args.points[:1]:
             job = _job(args, Contender("ops", "keep"), count, device, threads)
             result["ops"] += in_own_process(time_ops, job, backends, dtypes)
-    print(text(result))
-    if args.json is not None:
-        write_json(args.json, result)
-    return 0
+
+
+def _time_offline(args: argparse.Namespace, device: torch.device, threads: int) -> list[dict[str, Any]]:
+    """``taptr track`` beside the tracker alone."""
+    from taptrv2_core.bench.recordings import RecordingJob, generated_recording, time_recording  # needs OpenCV
+
+    def tell(text: str) -> None:
+        print(f"taptr bench: {text}", file=sys.stderr)
+
+    with tempfile.TemporaryDirectory(prefix="taptr_bench_") as folder:
+        recording = args.offline
+        if recording is GENERATED:
+            recording = generated_recording(Path(folder), args.image_size, args.frames)
+        job = RecordingJob(recording, args.topic, args.frames, args.points[0], args.model, str(device), "auto", threads)
+        return time_recording(job, args.repeats, tell)
 
 
 def _job(args: argparse.Namespace, contender: Contender, count: int, device: torch.device, threads: int) -> Job:
@@ -91,10 +124,11 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     height, width = args.image_size
     shipped = (WEIGHTS / f"{args.model}.pt").is_file() or args.model not in CONFIGS
     size = args.input_size or (CONFIGS[args.model].input_size if args.model in CONFIGS else None)
+    generated = args.offline in (None, GENERATED)
     return {
         "model": args.model,
         "weights": "as given" if shipped else "random",
-        "image": f"{width}x{height}",
+        **({"image": f"{width}x{height}"} if generated else {"recording": str(args.offline)}),
         "input": f"{size[1]}x{size[0]}" if size else "the weights' own",
     }
 
@@ -102,9 +136,9 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 def _check(args: argparse.Namespace) -> None:
     if args.json is not None and not args.json.parent.is_dir():
         raise CommandError(f"{args.json}: the folder {args.json.parent} does not exist; make it first")
-    for name, values in (("points", args.points), ("frames", [args.frames]), ("threads", [args.threads or 1])):
-        if min(values) < 1:
-            raise CommandError(f"--{name} {min(values)}: must be at least 1")
+    check_numbers(args, frames=1, threads=1, repeats=1)
+    if min(args.points) < 1:
+        raise CommandError(f"--points {min(args.points)}: must be at least 1")
     if args.model not in CONFIGS and not Path(args.model).is_file():
         raise CommandError(f"--model {args.model}: neither a file nor one of {', '.join(CONFIGS)}")
 
