@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from taptrv2_core.errors import CheckpointError, MissingPackageError, QueryError, RecordingError
+from taptrv2_core.startup import needed_packages, settle_environment
 
 
 class CommandError(Exception):
@@ -54,10 +55,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``taptr``; ``argv`` without the program's name. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
+    settle_environment()
+    with needed_packages("taptr"):  # the subcommand's imports, which take seconds
         args = build_parser(words).parse_args(words)
-    except KeyboardInterrupt:  # the subcommand's imports take seconds
-        return 130
     module = importlib.import_module(COMMANDS[args.command].module)
     try:
         return int(module.run(args))

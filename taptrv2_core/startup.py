@@ -1,13 +1,25 @@
-"""What every program of this package cannot start without."""
+"""What comes first in every program, before torch is loaded."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _PACKAGES = {"torch": "torch>=2.4", "numpy": "numpy", "cv2": "opencv-python-headless"}
 """By the name of their module what pip is to install."""
+
+
+def settle_environment() -> None:
+    """What torch's libraries read when they are loaded. Settings of the user's own stay."""
+    # OpenMP's threads spin for a moment only while they wait, then sleep. On a CPU that other work uses too, spinning
+    # on makes a step take ten times as long (docs/benchmarks).
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    # How many compiled kernels PyTorch and oneDNN keep, 1024 by default: each number of points needs some of its own,
+    # of a quarter of a megabyte, so where points come and go memory would rise by hundreds of megabytes.
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "256")
 
 
 @contextmanager
