@@ -6,6 +6,7 @@ Step numbers below are the order of computation inside one layer, as in section 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +15,10 @@ from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
 from taptrv2_core.encoder import LevelShapes, sample_cells
+from taptrv2_core.fused_decoder import FusedDecoder
 from taptrv2_core.geometry import inverse_sigmoid, sine_code
 from taptrv2_core.layers import MLP, MultiHeadAttention, init_sampling_offsets, mlp, modules
-from taptrv2_core.ops import key_aware_deformable_attention_from_offsets
+from taptrv2_core.ops import active_backend, key_aware_deformable_attention_from_offsets
 from taptrv2_core.prepared import Linear, PackedLinear, Prepared
 
 EVERY = slice(None)
@@ -30,11 +32,13 @@ class Masks:
         updated: (B, F, N, 1) bool: the frame is later than the query's own; others keep their reference.
         frames: (B, N, F, F) bool or None: which frames of a query attend each other; None: all.
         queries: (B, F, N, N) bool or None: which queries of a frame attend each other; None: all.
+        tracked: (B, F, N) bool or None: what the two are made of, those that attend each other being equal in it.
     """
 
     updated: Tensor
     frames: Tensor | None
     queries: Tensor | None
+    tracked: Tensor | None = None
 
     @classmethod
     def build(cls, frames: Tensor, start: Tensor, all_tracked: bool = False) -> Masks:
@@ -50,7 +54,25 @@ class Masks:
             updated,
             by_query.unsqueeze(-1) == by_query.unsqueeze(-2),
             tracked.unsqueeze(-1) == tracked.unsqueeze(-2),
+            tracked,
         )
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What the decoder reads of a window's F frames: keys and values, or memory.
+
+    Attributes:
+        level_shapes: (height, width) of each level, finest first.
+        key_values: of each layer (R, S, M, 2, D), frames that are held.
+        slots: (B * F,) int64, which of the R each frame of the window is.
+        memories: of each frame (1, S, C), for a decoder that `reads_memory`; then B is 1.
+    """
+
+    level_shapes: LevelShapes
+    key_values: Sequence[Tensor] = ()
+    slots: Tensor | None = None
+    memories: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True)
@@ -201,8 +223,10 @@ class DecoderLayer(nn.Module):
         return self.norm3(x + self.linear2(self.linear1(x, relu=True))), moved
 
 
-class Decoder(nn.Module):
+class Decoder(Prepared):
     """The stack of decoder layers and the heads that read them."""
+
+    derived: FusedDecoder | None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -216,33 +240,42 @@ class Decoder(nn.Module):
         for head in self.bbox_embed:
             head.start_at_zero()
 
+    def derive(self) -> None:
+        """Pack the weights for the fused window, where there is one."""
+        self.derived = FusedDecoder.of(self)
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether windows are run from the frames' memory, without keys and values; there are no gradients then."""
+        return self.derived is not None and active_backend("cpu") == "fused"
+
     def project(self, memory: Tensor) -> list[Tensor]:
         """memory (R, S, C) -> each layer's keys and values (R, S, M, 2, D)."""
         return [layer.project(memory) for layer in self.layers]
 
     def forward(
-        self,
-        content: Tensor,
-        reference: Tensor,
-        key_values: list[Tensor],
-        level_shapes: LevelShapes,
-        slots: Tensor,
-        masks: Masks,
-        wanted: slice = EVERY,
+        self, content: Tensor, reference: Tensor, frames: Frames, masks: Masks, wanted: slice = EVERY
     ) -> list[LayerOutput]:
         """Run a window.
 
         Args:
             content: (B, F, N, C) at the window's entry.
             reference: (B, F, N, 4) logits of x, y, w, h.
-            key_values: one (R, S, M, 2, D) a layer.
-            slots: (B * F,) int64, which of the R frames each frame of the window is.
+            frames: what is held of the window's frames.
             masks: who is updated and who attends whom.
-            wanted: frames the last layer answers for.
+            wanted: frames the last layer answers for: all, or one.
 
         Returns:
-            One output a layer; the last is the window's result, of the frames wanted.
+            One output a layer (from frames' memory: of the last layer alone); the last is the window's result, of the
+            frames wanted.
         """
+        if frames.memories:
+            assert self.derived is not None
+            one = None if wanted == EVERY else wanted.start
+            answer = self.derived(content, reference, frames.memories, frames.level_shapes, masks, one)
+            return [LayerOutput(*answer)]
+        assert frames.slots is not None
+        shapes, slots = frames.level_shapes, frames.slots
         entry, half = content, content.shape[-1] // 2
         outputs = []
         for i, layer in enumerate(self.layers):
@@ -250,9 +283,9 @@ class Decoder(nn.Module):
                 content = content + self.query_updater(torch.cat((content, entry), dim=-1))
             box = reference.detach().sigmoid()
             embedding = self.ref_point_head(sine_code(box, half).to(content.dtype))
-            frames = wanted if i == len(self.layers) - 1 else EVERY
-            content, moved = layer(content, embedding, box, key_values[i], level_shapes, slots, masks, frames)
-            box, reference, updated = box[:, frames], reference[:, frames], masks.updated[:, frames]
+            answered = wanted if i == len(self.layers) - 1 else EVERY
+            content, moved = layer(content, embedding, box, frames.key_values[i], shapes, slots, masks, answered)
+            box, reference, updated = box[:, answered], reference[:, answered], masks.updated[:, answered]
             travelled = sine_code(moved - box[..., :2], half).to(content.dtype)
             hidden = self.ca_update_fuser(torch.cat((content, travelled), dim=-1))
             refined = inverse_sigmoid(torch.cat((moved, box[..., 2:]), dim=-1))

@@ -7,94 +7,18 @@ lives in slot t % 8.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from taptrv2_core.decoder import EVERY, Masks
-from taptrv2_core.geometry import inverse_sigmoid
+from taptrv2_core.frame_ring import FrameRing
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.motion import FlowImage, MotionPrior, filtered
+from taptrv2_core.query_state import QueryState
 
 VISIBLE_CLASS = 1
-
-
-@dataclass(frozen=True)
-class QueryState:
-    """State of N queries in the R slots of the ring; ``later_*`` is what frames yet to come take over.
-
-    Attributes:
-        start: (B, N) int64, each query's own frame.
-        initial: (B, N, C) content feature at that frame.
-        content: (B, R, N, C).
-        reference: (B, R, N, 4) logits of x, y, w, h.
-        visibility: (B, R, N, 3) logits.
-        found: (B, R, N, 1) bool, optical flow has found the query in that frame.
-    """
-
-    start: Tensor
-    initial: Tensor
-    content: Tensor
-    reference: Tensor
-    visibility: Tensor
-    found: Tensor
-    later_content: Tensor
-    later_reference: Tensor
-    later_visibility: Tensor
-
-    @classmethod
-    def begin(cls, start: Tensor, position: Tensor, initial: Tensor, slots: int) -> QueryState:
-        """New queries: start (B, N), position (B, N, 2) x, y in [0, 1], initial content (B, N, C)."""
-        box = torch.cat((position, torch.full_like(position, 0.5)), dim=-1)
-        reference = inverse_sigmoid(box)
-        visibility = reference.new_tensor([0.0, 1.0, 0.0]).expand(*start.shape, 3)
-        content, references, visibilities = (
-            t.unsqueeze(1).expand(-1, slots, -1, -1) for t in (initial, reference, visibility)
-        )
-        found = torch.zeros(references.shape[:-1], dtype=torch.bool, device=start.device).unsqueeze(-1)
-        return cls(
-            start, initial, content, references, visibilities, found,
-            later_content=initial, later_reference=reference, later_visibility=visibility,
-        )  # fmt: skip
-
-    def joined(self, other: QueryState) -> QueryState:
-        """These queries, then the others."""
-        return QueryState(
-            *(
-                torch.cat((getattr(self, f.name), getattr(other, f.name)), dim=_query_dim(f.name))
-                for f in fields(QueryState)
-            )
-        )
-
-    def kept(self, rows: Tensor) -> QueryState:
-        """Only the queries in ``rows`` (n,) int64."""
-        return QueryState(*(getattr(self, f.name).index_select(_query_dim(f.name), rows) for f in fields(QueryState)))
-
-    def starting_at(self, slot: int, position: Tensor, known: Tensor, found: Tensor) -> QueryState:
-        """The frame in ``slot`` begins at position (N, 2) x, y in [0, 1], where known (N,); found (N,) by flow."""
-        index = torch.tensor([slot], device=self.start.device)
-        centre = torch.where(known[:, None], inverse_sigmoid(position), self.reference[:, slot, :, :2])
-        box = torch.cat((centre, self.reference[:, slot, :, 2:]), dim=-1)
-        return replace(
-            self,
-            reference=self.reference.index_copy(1, index, box.unsqueeze(1)),
-            found=self.found.index_copy(1, index, found[None, None, :, None].expand_as(self.found[:, :1])),
-        )
-
-    def entered(self, slot: int) -> QueryState:
-        """A new frame in ``slot`` takes over what is known of the newest."""
-        index = torch.tensor([slot], device=self.start.device)
-        return replace(
-            self,
-            content=self.content.index_copy(1, index, self.later_content.unsqueeze(1)),
-            reference=self.reference.index_copy(1, index, self.later_reference.unsqueeze(1)),
-            visibility=self.visibility.index_copy(1, index, self.later_visibility.unsqueeze(1)),
-        )
-
-
-def _query_dim(name: str) -> int:
-    return 2 if name in ("content", "reference", "visibility", "found") else 1
 
 
 @dataclass(frozen=True)
@@ -157,20 +81,23 @@ class SlidingWindow:
         self.model = model
         self.takeover_interval = takeover_interval
         self.slots = model.config.window
-        self.frame = -1
         self.state: QueryState | None = None
         self._starts: list[int] = []
         # State before the newest frame's commit, and whether queries have joined it since: then it commits again.
         self._before: QueryState | None = None
         self._stale = False
         self._motion = MotionPrior() if model.config.motion == "flow" else None
-        self._memory: list[Memory | None] = [None] * self.slots
-        self._ring: list[Tensor] = []  # keys and values of each layer, (R, S, M, 2, D)
+        self._ring = FrameRing(model)
+
+    @property
+    def frame(self) -> int:
+        """Number of the newest frame; -1 before the first."""
+        return self._ring.frame
 
     @property
     def held(self) -> range:
         """Numbers of the frames in the ring, oldest first."""
-        return range(max(0, self.frame + 1 - self.slots), self.frame + 1)
+        return self._ring.held
 
     @property
     def queries(self) -> int:
@@ -192,7 +119,7 @@ class SlidingWindow:
         """A window with nothing in it, in this one's buffers: they are most of its memory, and no slot is read before
         it is written. This one is not to be used any more."""
         window = SlidingWindow(self.model, self.takeover_interval)
-        window._ring = self._ring
+        window._ring = self._ring.fresh()
         return window
 
     def push(self, image: Tensor) -> None:
@@ -205,14 +132,8 @@ class SlidingWindow:
         if self._stale:
             self.commit()
         self._before = None
-        self.frame += 1
+        self._ring.push(memory)
         slot = self.frame % self.slots
-        self._memory[slot] = memory
-        if not self._ring:
-            config, tokens = self.model.config, memory.tokens
-            shape = (self.slots, tokens.shape[1], config.heads, 2, config.head_channels)
-            self._ring = [tokens.new_zeros(shape) for _ in range(config.decoder_layers)]
-        self.model.project_into(memory, self._ring, slot)
         if self.state is not None:
             self.state = self.state.entered(slot)
         if self._motion is not None and flow_image is not None:
@@ -222,14 +143,20 @@ class SlidingWindow:
                 position = position.to(self.state.reference)
                 self.state = self.state.starting_at(slot, position, known.to(device), found.to(device))
 
+    def memory(self, frame: int) -> Memory:
+        """Of a frame that is held."""
+        return self._ring.memory(frame)
+
+    def replace_memory(self, frame: int, memory: Memory) -> None:
+        """Put another memory in the place of a held frame's; what was made of the old one is made anew."""
+        self._ring.replace(frame, memory)
+
     def add(self, position: Tensor, frame: int) -> None:
         """Add queries: position (N, 2) x, y in [0, 1] at a frame that is held.
 
         Where the newest frame's window has committed already, it does so again before the next frame, with them in it.
         """
-        memory = self._memory[frame % self.slots]
-        if frame not in self.held or memory is None:
-            raise ValueError(f"frame {frame} is not held; the ring holds {self.held}")
+        memory = self.memory(frame)
         position = position.to(self.model.device, self.model.position_dtype).unsqueeze(0)
         initial = self.model.initial_content(memory, position)
         start = torch.full(position.shape[:2], frame, dtype=torch.int64, device=position.device)
@@ -294,10 +221,7 @@ class SlidingWindow:
             return WindowResult(reference[:, wanted], visibility[:, wanted], content[:, wanted]), None
         numbers = self.frame - (self.frame - torch.arange(count, device=self.model.device)) % self.slots
         masks = Masks.build(numbers, state.start, all_tracked=max(self._starts) <= self.held[0])
-        memory = self._memory[0]
-        assert memory is not None
-        slots = torch.arange(count, device=self.model.device)
-        last = self.model.decode(content, reference, self._ring, memory.level_shapes, slots, masks, wanted)[-1]
+        last = self.model.decode(content, reference, self._ring.frames(), masks, wanted)[-1]
         visibility = torch.where(masks.updated[:, wanted], last.visibility, visibility[:, wanted])
         moved = last.reference
         if self._motion is not None:

@@ -28,14 +28,14 @@ def sine_code(position: Tensor, channels: int) -> Tensor:
     Returns:
         (..., 2 * channels) or (..., 4 * channels), coordinates in the order y, x, w, h.
     """
-    frequency, phase = _waves(channels, position.dtype, position.device)
+    frequency, phase = waves(channels, position.dtype, position.device)
     y_first = (position[..., :2].flip(-1), position[..., 2:])
     ordered = y_first[0] if position.shape[-1] == 2 else torch.cat(y_first, dim=-1)
     return torch.addcmul(phase, ordered.unsqueeze(-1), frequency).sin_().flatten(-2)
 
 
 @lru_cache(maxsize=16)
-def _waves(channels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def waves(channels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Frequency and phase of each channel: sines at even ones, cosines (sines a quarter turn on) at odd ones."""
     with torch.inference_mode(False):  # kept for later calls, which may need gradients
         index = torch.arange(channels, dtype=torch.float64)

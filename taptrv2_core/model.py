@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from taptrv2_core.backbone import Backbone
 from taptrv2_core.config import ModelConfig
-from taptrv2_core.decoder import EVERY, Decoder, LayerOutput, Masks
+from taptrv2_core.decoder import EVERY, Decoder, Frames, LayerOutput, Masks
 from taptrv2_core.encoder import Encoder, LevelShapes, cell_centres
 from taptrv2_core.geometry import sine_code
 from taptrv2_core.inference import Fast, folded
@@ -166,17 +166,10 @@ class Taptr(Prepared):
         return self.transformer.query_feature_initializer(sampled)  # type: ignore[no-any-return]
 
     def decode(
-        self,
-        content: Tensor,
-        reference: Tensor,
-        key_values: list[Tensor],
-        level_shapes: LevelShapes,
-        slots: Tensor,
-        masks: Masks,
-        wanted: slice = EVERY,
+        self, content: Tensor, reference: Tensor, frames: Frames, masks: Masks, wanted: slice = EVERY
     ) -> list[LayerOutput]:
         """A window through the decoder; see `Decoder.forward`."""
-        return self.transformer.decoder(content, reference, key_values, level_shapes, slots, masks, wanted)  # type: ignore[no-any-return]
+        return self.transformer.decoder(content, reference, frames, masks, wanted)  # type: ignore[no-any-return]
 
     def content_update(self, initial: Tensor, content: Tensor, hidden: Tensor) -> Tensor:
         """What a committed window adds to the content of its frames; all (B, F, N, C)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taptrv2_core.decoder import Masks
+from taptrv2_core.decoder import Frames, Masks
 from taptrv2_core.geometry import inverse_sigmoid
 from taptrv2_core.model import Memory, Taptr
 
@@ -47,9 +47,9 @@ def track(model: Taptr, video: Tensor, start: Tensor, position: Tensor, g: int) 
         if not updated.any():
             continue
         key_values = [kv[numbers] for kv in model.project(Memory(tokens, shapes))]
-        slots = torch.arange(len(window))
+        held = Frames(shapes, key_values, torch.arange(len(window)))
         masks = Masks.build(numbers, start[None])
-        out = model.decode(content[None, numbers], reference[None, numbers], key_values, shapes, slots, masks)[-1]
+        out = model.decode(content[None, numbers], reference[None, numbers], held, masks)[-1]
         entry = content[numbers].clone()
         for i, frame in enumerate(window):
             u = updated[i]

@@ -75,13 +75,13 @@ class Recomputing(Tracker):
         """As of the tracker."""
         super().take(image, stamp)
         engine = self._engine
-        self._images[engine.frame % engine.slots] = image
+        self._images[engine.frame] = image
+        self._images.pop(engine.held[0] - 1, None)
         for frame in engine.held[:-1] if self.active else ():
-            slot = frame % engine.slots
-            memory = engine._memory[slot]
-            if self.features or memory is None:
-                memory = engine._memory[slot] = encode_images(self.model, [self._images[slot]])[0].memory
-            self.model.project_into(memory, engine._ring, slot)
+            again = (
+                encode_images(self.model, [self._images[frame]])[0].memory if self.features else engine.memory(frame)
+            )
+            engine.replace_memory(frame, again)
 
 
 class LucasKanade:

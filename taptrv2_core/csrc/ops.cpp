@@ -17,4 +17,9 @@ TORCH_LIBRARY(taptrv2, m) {
       "key_aware_backward(Tensor grad_output, Tensor? grad_logits, Tensor query, Tensor key_value, int[] level_shapes, "
       "Tensor? reference, Tensor offsets, Tensor slots, Tensor logits) "
       "-> (Tensor grad_query, Tensor grad_key_value, Tensor grad_offsets)");
+  // The decoder's window in one call, for inference on a CPU: taptrv2_core/fused_decoder.py.
+  m.def(
+      "decode_window(Tensor content, Tensor reference, Tensor[] memories, int[] level_shapes, Tensor updated, "
+      "Tensor? tracked, int wanted, Tensor waves, Tensor parameters, int[] sizes) "
+      "-> (Tensor moved, Tensor reference, Tensor visibility, Tensor hidden)");
 }

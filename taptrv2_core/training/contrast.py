@@ -35,7 +35,7 @@ def contrastive_loss(
     weight = truth.visible[:, chosen] & (chosen[None, :, None] != truth.start[:, None])
     weight = weight.flatten(0, 1).float()
     places = truth.position[:, chosen].flatten(0, 1)
-    tokens = encoded.memory.tokens[encoded.slots(chosen)]
+    tokens = encoded.memory.tokens[encoded.rows(chosen)]
     memory = Memory(tokens, encoded.memory.level_shapes)
     losses = []
     for level, shape in enumerate(encoded.memory.level_shapes):

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from taptrv2_core.decoder import LayerOutput, Masks
-from taptrv2_core.engine import QueryState, WindowResult, committed
+from taptrv2_core.decoder import Frames, LayerOutput, Masks
+from taptrv2_core.engine import WindowResult, committed
 from taptrv2_core.geometry import inverse_sigmoid
 from taptrv2_core.model import Memory, Taptr
+from taptrv2_core.query_state import QueryState
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,14 @@ class Encoded:
     clips: int
     frames: int
 
-    def slots(self, frames: Tensor) -> Tensor:
+    def rows(self, frames: Tensor) -> Tensor:
         """(F,) frame numbers -> (B * F,) rows."""
         rows = torch.arange(self.clips, device=frames.device)[:, None] * self.frames + frames
         return rows.flatten()
+
+    def window(self, frames: Tensor) -> Frames:
+        """What the decoder reads of frames (F,) of each clip."""
+        return Frames(self.memory.level_shapes, self.key_values, self.rows(frames))
 
 
 def encode_clips(model: Taptr, video: Tensor) -> Encoded:
@@ -165,9 +170,7 @@ def _window(model: Taptr, encoded: Encoded, state: QueryState, newest: int, comm
     first = newest + 1 - count
     numbers = torch.arange(first, newest + 1, device=state.start.device)
     masks = Masks.build(numbers, state.start, all_tracked=bool((state.start <= first).all()))
-    layers = model.decode(
-        state.content, state.reference, encoded.key_values, encoded.memory.level_shapes, encoded.slots(numbers), masks
-    )
+    layers = model.decode(state.content, state.reference, encoded.window(numbers), masks)
     visibility = torch.where(masks.updated, layers[-1].visibility, state.visibility)
     result = WindowResult(layers[-1].reference, visibility, layers[-1].hidden)
     return Window(first, layers, masks.updated, result, commits)

@@ -10,6 +10,8 @@ namespace {
 #include "samples.inl"
 #include "forward.inl"
 #include "backward.inl"
+#include "dense.inl"
+#include "window.inl"
 
 template <typename T, int W, int COUNT>
 Kernels table_of() {
@@ -31,6 +33,12 @@ Kernels kernels(Storage storage, int channels) {
   if (storage == Storage::f64) return table_of<double, 1, 0>();
   if (storage == Storage::bf16) return table_for<bf16>(channels);
   return table_for<float>(channels);
+}
+
+WindowKernels window_kernels(Storage storage) {
+  constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
+  if (storage == Storage::bf16) return {gather_layer<bf16, kLanes>, answer_layer<kLanes>};
+  return {gather_layer<float, kLanes>, answer_layer<kLanes>};
 }
 
 }  // namespace TAPTRV2_ISA

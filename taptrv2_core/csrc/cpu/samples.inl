@@ -86,40 +86,73 @@ inline void place(const Problem& problem, const LevelTable<Sum<T>>& table, int64
   }
 }
 
-inline float exponential(float x) {  // exp for x <= 0, to 2 ulp; Cephes' polynomial
-  x = x < -87.0f ? -87.0f : x;       // NaN stays
-  const float n = float(int(x * 1.44269504088896341f - 0.5f));
-  const float r = x - n * 0.693359375f - n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
+// exp of each lane for x <= 0, to 2 ulp; Cephes' polynomial. F is float or a vector of floats, I the same of int32_t.
+template <typename F, typename I>
+inline F exponential_of(F x) {
+  const F lowest = F{} - 87.0f;
+  x = x < lowest ? lowest : x;  // NaN stays
+  I n;
+  if constexpr (sizeof(F) == sizeof(float)) {
+    n = I(x * 1.44269504088896341f - 0.5f);
+  } else {
+    n = __builtin_convertvector(x * 1.44269504088896341f - 0.5f, I);
+  }
+  F whole;
+  if constexpr (sizeof(F) == sizeof(float)) {
+    whole = F(n);
+  } else {
+    whole = __builtin_convertvector(n, F);
+  }
+  const F r = x - whole * 0.693359375f - whole * -2.12194440e-4f;
+  F p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  const int32_t bits = (int32_t(n) + 127) << 23;
-  float scale;
+  const I bits = (n + 127) << 23;
+  F scale;
   __builtin_memcpy(&scale, &bits, sizeof scale);
   return p * scale;
 }
+inline float exponential(float x) { return exponential_of<float, int32_t>(x); }
 inline double exponential(double x) { return __builtin_exp(x); }
 
-// Softmax over the first `samples`; the padding up to `padded` becomes 0.
-template <typename A>
-inline void softmax(A* v, int samples, int padded) {
-  A largest = v[0];
+// Softmax over the first `samples`; the padding up to `padded`, a multiple of kPad, becomes 0.
+inline void softmax(double* v, int samples, int padded) {
+  double largest = v[0], sum = 0;
   for (int k = 1; k < samples; ++k) largest = v[k] > largest ? v[k] : largest;
-  for (int k = samples; k < padded; ++k) v[k] = -A(1e4) + largest;
-  A sums[kPad] = {};
-  for (int k = 0; k < padded; k += kPad) {
-    for (int j = 0; j < kPad; ++j) {
-      v[k + j] = exponential(v[k + j] - largest);
-      sums[j] += v[k + j];
-    }
+  for (int k = 0; k < samples; ++k) sum += v[k] = exponential(v[k] - largest);
+  for (int k = 0; k < samples; ++k) v[k] /= sum;
+  for (int k = samples; k < padded; ++k) v[k] = 0;
+}
+
+inline void softmax(float* v, int samples, int padded) {
+  constexpr int L = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
+  using F = Vector<float, L>;
+  for (int k = samples; k < padded; ++k) v[k] = v[0];
+  F most = load<L>(v);
+  for (int k = L; k < padded; k += L) {
+    const F other = load<L>(v + k);
+    most = other > most ? other : most;
   }
-  A sum = 0;
-  for (int j = 0; j < kPad; ++j) sum += sums[j];
-  const A scale = A(1) / sum;
-  for (int k = 0; k < samples; ++k) v[k] *= scale;
+  float lanes[L];
+  __builtin_memcpy(lanes, &most, sizeof most);
+  float largest = lanes[0];
+  for (int j = 1; j < L; ++j) largest = lanes[j] > largest ? lanes[j] : largest;
+  for (int k = samples; k < padded; ++k) v[k] = largest - 1e4f;
+  F sums = {};
+  for (int k = 0; k < padded; k += L) {
+    const F weight = exponential_of<F, Vector<int32_t, L>>(load<L>(v + k) - largest);
+    sums += weight;
+    __builtin_memcpy(v + k, &weight, sizeof weight);
+  }
+  float folded[kFold];
+  fold<float, L>(sums, folded);
+  const float scale = 1 / (folded[0] + folded[1] + folded[2] + folded[3]);
+  for (int k = 0; k < padded; k += L) {
+    const F weight = load<L>(v + k) * scale;
+    __builtin_memcpy(v + k, &weight, sizeof weight);
+  }
   for (int k = samples; k < padded; ++k) v[k] = 0;
 }

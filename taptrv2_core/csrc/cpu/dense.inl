@@ -1,0 +1,121 @@
+// Dense arithmetic on rows of floats: products with packed weights, LayerNorm, sines. Included inside namespace
+// taptrv2::<instruction set>.
+
+// ROWS rows of out = x * panel (+ bias), columns kPanel wide. Sums stay in registers.
+template <int W, int ROWS>
+inline void panel_rows(const float* x, int64_t x_stride, int inputs, const float* panel, int64_t panel_stride,
+                       const float* bias, bool relu, float* out, int64_t out_stride) {
+  constexpr int V = kPanel / W;
+  using Lanes = Vector<float, W>;
+  Lanes sum[ROWS][V];
+#pragma GCC unroll 8
+  for (int r = 0; r < ROWS; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) sum[r][v] = bias ? load<W>(bias + v * W) : Lanes{};
+  }
+  for (int k = 0; k < inputs; ++k) {
+    Lanes b[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) b[v] = load<W>(panel + k * panel_stride + v * W);
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r) {
+      const float a = x[r * x_stride + k];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[r][v] += b[v] * a;
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < ROWS; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      const Lanes zero = {};
+      const Lanes result = relu ? (sum[r][v] > zero ? sum[r][v] : zero) : sum[r][v];
+      __builtin_memcpy(out + r * out_stride + v * W, &result, sizeof result);
+    }
+  }
+}
+
+// As many rows at a time as there are registers for.
+template <int W, int ROWS = (W >= 16 ? 8 : 3)>
+inline void panel_product(const float* x, int64_t x_stride, int rows, int inputs, const float* panel,
+                          int64_t panel_stride, const float* bias, bool relu, float* out, int64_t out_stride) {
+  int r = 0;
+  for (; r + ROWS <= rows; r += ROWS) {
+    panel_rows<W, ROWS>(x + r * x_stride, x_stride, inputs, panel, panel_stride, bias, relu, out + r * out_stride,
+                        out_stride);
+  }
+  if constexpr (ROWS > 1) {
+    if (r < rows) {
+      panel_product<W, ROWS / 2>(x + r * x_stride, x_stride, rows - r, inputs, panel, panel_stride, bias, relu,
+                                 out + r * out_stride, out_stride);
+    }
+  }
+}
+
+inline int panels(const Packed& layer) { return (layer.outputs + kPanel - 1) / kPanel; }
+
+// out (rows, panels * kPanel) = x (rows, inputs) through the layer. Rows of out hold whole panels.
+template <int W>
+inline void linear(const Packed& layer, const float* x, int64_t x_stride, int rows, float* out, int64_t out_stride,
+                   bool relu = false) {
+  for (int i = 0; i < panels(layer); ++i) {
+    panel_product<W>(x, x_stride, rows, layer.inputs, layer.weight + int64_t(i) * layer.inputs * kPanel, kPanel,
+                     layer.bias + i * kPanel, relu, out + i * kPanel, out_stride);
+  }
+}
+
+inline float row_sum(const float* x, int count, float shift, bool squared) {
+  float sums[kPad] = {};
+  for (int i = 0; i < count; i += kPad) {
+    for (int j = 0; j < kPad; ++j) {
+      const float d = x[i + j] - shift;
+      sums[j] += squared ? d * d : d;
+    }
+  }
+  float sum = 0;
+  for (int j = 0; j < kPad; ++j) sum += sums[j];
+  return sum;
+}
+
+// x = LayerNorm(x + change), row by row; both (rows, channels).
+inline void add_and_normalise(float* x, const float* change, const Norm& norm, int rows, int channels) {
+  for (int r = 0; r < rows; ++r, x += channels, change += channels) {
+    for (int c = 0; c < channels; ++c) x[c] += change[c];
+    const float mean = row_sum(x, channels, 0, false) / channels;
+    const float variance = row_sum(x, channels, mean, true) / channels;
+    const float scale = 1 / __builtin_sqrtf(variance + 1e-5f);
+    for (int c = 0; c < channels; ++c) x[c] = (x[c] - mean) * scale * norm.weight[c] + norm.bias[c];
+  }
+}
+
+// Sine of |x| up to some hundreds, to about 1e-7.
+inline float sine(float x) {
+  const float turns = x * 0.318309886f;
+  const int n = int(turns + (turns < 0 ? -0.5f : 0.5f));
+  const float m = float(n);
+  const float r = ((x - m * 3.140625f) - m * 9.67502593994140625e-4f) - m * 1.509957990978376432e-7f;
+  const float s = r * r;
+  float p = 2.6083159809786593e-6f;
+  p = p * s - 1.9810690719168633e-4f;
+  p = p * s + 8.3330785855650902e-3f;
+  p = p * s - 1.6666659712791443e-1f;
+  const float value = r + s * (r * p);
+  return n & 1 ? -value : value;
+}
+
+// `count` channels of the sine position code of one coordinate.
+inline void wave(const Window& p, float position, float* out) {
+  const int count = p.channels / 2;
+  for (int c = 0; c < count; ++c) out[c] = sine(p.waves[1][c] + position * p.waves[0][c]);
+}
+
+inline float sigmoid(float x) {
+  const float e = exponential(x < 0 ? x : -x);
+  return x < 0 ? e / (1 + e) : 1 / (1 + e);
+}
+
+inline float inverse_sigmoid(float v) {
+  v = v < 0 ? 0.0f : v > 1 ? 1.0f : v;  // NaN stays
+  const float least = 1e-3f, rest = 1 - v;
+  return __builtin_logf((v < least ? least : v) / (rest < least ? least : rest));
+}

@@ -1,0 +1,236 @@
+// The fused window on the CPU: checks its arguments and spreads its passes over torch's threads.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "../prepare.h"
+#include "kernels.h"
+
+namespace taptrv2 {
+namespace {
+
+constexpr const char* kOp = "decode_window";
+
+WindowKernels kernels_here(Storage storage) {
+#if defined(__x86_64__)
+  static const std::string capability = at::get_cpu_capability();
+  if (capability == "AVX512") return avx512::window_kernels(storage);
+  if (capability == "AVX2") return avx2::window_kernels(storage);
+#endif
+  return baseline::window_kernels(storage);
+}
+
+int64_t padded(int64_t count) { return (count + kPanel - 1) / kPanel * kPanel; }
+
+// Hands out the parts of the packed parameters, in the order of taptrv2_core/fused_decoder.py.
+class Reader {
+ public:
+  explicit Reader(const at::Tensor& parameters) : next_(parameters.data_ptr<float>()), left_(parameters.numel()) {}
+
+  const float* vector(int64_t count) {
+    const float* part = next_;
+    left_ -= padded(count);
+    TORCH_CHECK(left_ >= 0, kOp, ": too few parameters for these sizes");
+    next_ += padded(count);
+    return part;
+  }
+  Packed packed(int inputs, int outputs) {
+    const float* weight = vector(padded(outputs) * inputs);
+    return {weight, vector(outputs), inputs, outputs};
+  }
+  Norm norm(int channels) {
+    const float* weight = vector(channels);
+    return {weight, vector(channels)};
+  }
+  void finish() const { TORCH_CHECK(left_ == 0, kOp, ": ", left_, " parameters too many for these sizes"); }
+
+ private:
+  const float* next_;
+  int64_t left_;
+};
+
+SharedWeights shared_weights(Reader& read, int c) {
+  SharedWeights w;
+  w.reference[0] = read.packed(2 * c, c), w.reference[1] = read.packed(c, c);
+  w.updater[0] = read.packed(2 * c, c), w.updater[1] = read.packed(c, c);
+  w.fuser[0] = read.packed(2 * c, c), w.fuser[1] = read.packed(c, c), w.fuser[2] = read.packed(c, c);
+  return w;
+}
+
+LayerWeights layer_weights(Reader& read, const Window& p) {
+  const int c = p.channels, k = p.samples;
+  LayerWeights w;
+  w.offsets_and_query = read.packed(c, 2 * k + c);
+  w.key = {read.vector(int64_t(c) * c), nullptr, kPanel, p.heads * c};
+  w.key_bias = read.vector(c);
+  w.value = read.packed(c, c), w.output = read.packed(c, c);
+  w.norm_cross = read.norm(c);
+  w.weights[0] = read.packed(k, c), w.weights[1] = read.packed(c, c), w.weights[2] = read.packed(c, k);
+  w.position[0] = read.packed(2 * c, c), w.position[1] = read.packed(c, c);
+  w.temporal_query_key = read.packed(c, 2 * c);
+  w.temporal_value = read.packed(c, c), w.temporal_output = read.packed(c, c);
+  w.norm_temporal = read.norm(c);
+  w.query_key = read.packed(c, 2 * c);
+  w.self_value = read.packed(c, c), w.self_output = read.packed(c, c);
+  w.norm_self = read.norm(c);
+  w.forward[0] = read.packed(c, p.feedforward), w.forward[1] = read.packed(p.feedforward, c);
+  w.norm_forward = read.norm(c);
+  w.box[0] = read.packed(c, c), w.box[1] = read.packed(c, c), w.box[2] = read.packed(c, 4);
+  w.visible = read.packed(c, 3);
+  return w;
+}
+
+// Floats of one thread's scratch for a block of `rows` pairs: the parts that the two passes take, and their rounding.
+int64_t scratch_size(const Window& p, int64_t rows) {
+  const int64_t c = p.channels, k = p.samples;
+  const int64_t sampling = 16 * (2 * p.heads * c + p.heads) + int64_t(kMaxSamples) * c;
+  const int64_t gather = rows * (6 * c + 3 * k + 6) + std::max(sampling, rows * (2 * c + k));
+  const int64_t answer = rows * (5 * c + 4 + std::max<int64_t>(p.feedforward, p.padded_queries()));
+  return std::max(gather, answer) + 20 * kPanel;
+}
+
+// Kept from call to call, so that no page is faulted in anew.
+float* thread_scratch(int64_t size) {
+  thread_local std::vector<float> kept;
+  if (int64_t(kept.size()) < size) kept.resize(size);
+  return kept.data();
+}
+
+// Calls work(i) for i in [0, count), spread over the threads.
+template <typename Work>
+void spread(int64_t count, Work work) {
+  at::parallel_for(0, count, 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) work(i);
+  });
+}
+
+// Largest number of queries a task takes so that it has at most kMaxPairs pairs and every thread has a task.
+int64_t share(int64_t queries, int64_t frames_of_task, int64_t tasks_beside) {
+  const int64_t threads = at::get_num_threads();
+  const int64_t most = std::max<int64_t>(1, kMaxPairs / frames_of_task);
+  const int64_t wanted = (threads + tasks_beside - 1) / tasks_beside;
+  return std::max<int64_t>(1, std::min(most, (queries + wanted - 1) / wanted));
+}
+
+void run_layer(const Window& p, const WindowKernels& kernels) {
+  const int64_t block = share(p.queries, p.frames, 1), blocks = (p.queries + block - 1) / block;
+  spread(blocks, [&](int64_t i) {
+    const int64_t first = i * block, count = std::min<int64_t>(block, p.queries - first);
+    kernels.gather_layer(p, int(first), int(count), thread_scratch(scratch_size(p, block * p.frames)));
+  });
+  const int64_t frames = p.last ? p.answers : p.frames, begin = p.last ? p.wanted : 0;
+  const int64_t part = share(p.queries, 1, frames), parts = (p.queries + part - 1) / part;
+  spread(frames * parts, [&](int64_t i) {
+    const int64_t first = i % parts * part, count = std::min<int64_t>(part, p.queries - first);
+    kernels.answer_layer(p, int(begin + i / parts), int(first), int(count), thread_scratch(scratch_size(p, part)));
+  });
+}
+
+void check(const char* name, const at::Tensor& t, at::IntArrayRef sizes, at::ScalarType type) {
+  TORCH_CHECK(t.sizes() == sizes && t.scalar_type() == type && t.is_contiguous() && t.is_cpu(), kOp, ": ", name,
+              " must be a contiguous CPU tensor ", sizes, " of ", type, ", got ", t.sizes(), " of ", t.scalar_type());
+}
+
+// Levels; returns the number of tokens.
+int64_t set_levels(Window& p, at::IntArrayRef level_shapes, int64_t points) {
+  TORCH_CHECK(level_shapes.size() % 2 == 0 && level_shapes.size() >= 2 && level_shapes.size() <= 2 * kMaxLevels, kOp,
+              ": level_shapes must be (height, width) of 1 to ", kMaxLevels, " levels, got ", level_shapes);
+  p.levels = Problem{};
+  p.levels.levels = int(level_shapes.size() / 2);
+  p.levels.points = int(points);
+  p.levels.heads = p.heads;
+  TORCH_CHECK(points >= 1 && p.levels.levels * points <= kMaxSamples, kOp, ": L * P must be 1 to ", kMaxSamples);
+  int64_t start = 0;
+  for (int i = 0; i < p.levels.levels; ++i) {
+    p.levels.height[i] = int(level_shapes[2 * i]);
+    p.levels.width[i] = int(level_shapes[2 * i + 1]);
+    p.levels.start[i] = int(start);
+    start += level_shapes[2 * i] * level_shapes[2 * i + 1];
+  }
+  return start;
+}
+
+// Each frame's memory; returns its type.
+Storage set_memories(Window& p, at::TensorList memories, int64_t tokens) {
+  TORCH_CHECK(int64_t(memories.size()) == p.frames, kOp, ": ", p.frames, " frames, but memory of ", memories.size());
+  const at::ScalarType type = memories[0].scalar_type();
+  TORCH_CHECK(type == at::kFloat || type == at::kBFloat16, kOp, ": memory must be float32 or bfloat16, got ", type);
+  for (size_t f = 0; f < memories.size(); ++f) {
+    check("a frame's memory", memories[f], {tokens, p.channels}, type);
+    p.memory[f] = memories[f].data_ptr();
+  }
+  return type == at::kFloat ? Storage::f32 : Storage::bf16;
+}
+
+using Answer = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+// sizes: heads, points a level and head, layers, channels of the feed-forward. Public: taptrv2_core/fused_decoder.py.
+Answer decode_window(const at::Tensor& content, const at::Tensor& reference, at::TensorList memories,
+                     at::IntArrayRef level_shapes, const at::Tensor& updated, const OptionalTensor& tracked,
+                     int64_t wanted, const at::Tensor& waves, const at::Tensor& parameters, at::IntArrayRef sizes) {
+  TORCH_CHECK(content.dim() == 3 && sizes.size() == 4, kOp, ": content must be (F, N, C) and sizes have 4 entries");
+  const int64_t frames = content.size(0), queries = content.size(1), channels = content.size(2), layers = sizes[2];
+  TORCH_CHECK(frames >= 1 && frames <= kMaxFrames && wanted < frames, kOp, ": frames must be 1 to ", kMaxFrames,
+              " and the one wanted among them, got ", frames, " and ", wanted);
+  TORCH_CHECK(sizes[0] * kPanel == channels && layers >= 1, kOp, ": heads must have ", kPanel, " channels");
+  Window p{};
+  p.frames = int(frames), p.queries = int(queries), p.channels = int(channels);
+  p.heads = int(sizes[0]), p.feedforward = int(sizes[3]);
+  const int64_t tokens = set_levels(p, level_shapes, sizes[1]);
+  const Storage storage = set_memories(p, memories, tokens);
+  p.scale = 1 / std::sqrt(float(kPanel));
+  p.samples = int(sizes[0] * p.levels.levels * sizes[1]);
+  TORCH_CHECK(p.samples % kPanel == 0 && p.feedforward % kPanel == 0, kOp, ": M * L * P and the feed-forward must be ",
+              "multiples of ", kPanel);
+  check("content", content, {frames, queries, channels}, at::kFloat);
+  check("reference", reference, {frames, queries, 4}, at::kFloat);
+  check("updated", updated, {frames, queries}, at::kBool);
+  check("waves", waves, {2, channels / 2}, at::kFloat);
+  check("parameters", parameters, {parameters.numel()}, at::kFloat);
+  if (tracked.has_value()) check("tracked", *tracked, {frames, queries}, at::kBool);
+
+  p.updated = static_cast<const uint8_t*>(updated.data_ptr());
+  p.tracked = tracked.has_value() ? static_cast<const uint8_t*>(tracked->data_ptr()) : nullptr;
+  p.waves[0] = waves.data_ptr<float>();
+  p.waves[1] = p.waves[0] + channels / 2;
+  p.wanted = int(std::max<int64_t>(wanted, 0));
+  p.answers = wanted < 0 ? p.frames : 1;
+  const auto options = content.options();
+  at::Tensor hidden = content.clone(), boxes = reference.clone();  // both are written in place
+  at::Tensor visibility = at::empty({frames, queries, 3}, options), moved = at::empty({frames, queries, 2}, options);
+  at::Tensor query = at::empty(content.sizes(), options), value = at::empty(content.sizes(), options);
+  at::Tensor key = at::zeros({frames * p.heads * p.padded_queries() * kPanel}, options);
+  at::Tensor work = content.clone();
+  p.entry = content.data_ptr<float>();
+  p.content = work.data_ptr<float>();
+  p.reference = boxes.data_ptr<float>();
+  p.moved = moved.data_ptr<float>();
+  p.query = query.data_ptr<float>(), p.key = key.data_ptr<float>(), p.value = value.data_ptr<float>();
+  p.visibility = visibility.data_ptr<float>();
+  p.hidden = hidden.data_ptr<float>();
+
+  Reader read(parameters);
+  const WindowKernels kernels = kernels_here(storage);
+  p.shared = shared_weights(read, p.channels);
+  for (int64_t i = 0; i < layers; ++i) {
+    p.layer = layer_weights(read, p);
+    p.first = i == 0, p.last = i == layers - 1;
+    if (queries > 0) run_layer(p, kernels);
+  }
+  read.finish();
+  const int64_t from = p.wanted, to = p.wanted + p.answers;
+  return {moved.slice(0, from, to), boxes.slice(0, from, to), visibility.slice(0, from, to), hidden.slice(0, from, to)};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(taptrv2, CPU, m) { m.impl("decode_window", &decode_window); }
+
+}  // namespace taptrv2

@@ -1,0 +1,153 @@
+"""The decoder's window in one call, for tracking on a CPU.
+
+At the sizes of a window, a layer written in PyTorch is a hundred small operations, each of which starts all threads and
+waits for them. The op ``taptrv2::decode_window`` takes blocks of queries through a whole layer instead, in float32.
+
+It also needs no keys and values of whole frames, which are most of a tracker's memory and much of its time: it samples
+the frames' memory, and only what was sampled goes through their weights. A linear layer and a weighted sum may change
+places, so the answers are those of `Decoder`, to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from taptrv2_core.geometry import waves
+from taptrv2_core.ops.backend import active_backend
+
+if TYPE_CHECKING:
+    from taptrv2_core.decoder import Decoder, DecoderLayer, Masks
+    from taptrv2_core.encoder import LevelShapes
+
+PANEL = 32
+"""Outputs of a layer that lie together in a packed weight; also the channels of a head the op is made for."""
+MOST_SAMPLES = 64
+"""Of a head: levels times points."""
+
+
+class FusedDecoder:
+    """A decoder's weights as the op reads them."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        heads, _, points = decoder.layers[0].cross_attn.sample_shape
+        self.sizes = [heads, points, len(decoder.layers), decoder.layers[0].linear1.out_features]
+        self.waves = torch.stack(waves(heads * PANEL // 2, torch.float32, torch.device("cpu")))
+        with torch.no_grad():
+            self.parameters = torch.cat(list(_decoder_parameters(decoder)))
+
+    @classmethod
+    def of(cls, decoder: Decoder) -> FusedDecoder | None:
+        """None where the op is not built or not made for the device, number format or sizes."""
+        heads, levels, points = decoder.layers[0].cross_attn.sample_shape
+        layer = decoder.layers[0].linear1
+        fits = (
+            layer.weight.device.type == "cpu"
+            and layer.weight.dtype in (torch.float32, torch.bfloat16)
+            and layer.in_features == heads * PANEL
+            and layer.out_features % PANEL == 0
+            and levels * points <= MOST_SAMPLES
+            and heads * levels * points % PANEL == 0
+        )
+        built = active_backend("cpu") == "fused" and hasattr(torch.ops.taptrv2, "decode_window")
+        return cls(decoder) if fits and built else None
+
+    def __call__(
+        self,
+        content: Tensor,
+        reference: Tensor,
+        memories: Sequence[Tensor],
+        level_shapes: LevelShapes,
+        masks: Masks,
+        wanted: int | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Run a window of one stream.
+
+        Args:
+            content: (1, F, N, C) at the window's entry.
+            reference: (1, F, N, 4) logits of x, y, w, h, float32.
+            memories: (1, S, C) of each frame, float32 or bfloat16.
+            level_shapes: (height, width) of each level.
+            masks: who is updated and who attends whom.
+            wanted: the frame to answer for; None: all.
+
+        Returns:
+            Moved position (1, F, N, 2), reference logits (1, F, N, 4) and visibility logits (1, F, N, 3), all float32,
+            and feature (1, F, N, C) of the frames wanted, as of `LayerOutput`.
+        """
+        answer = torch.ops.taptrv2.decode_window(
+            content[0].float().contiguous(),
+            reference[0].contiguous(),
+            [memory[0] for memory in memories],
+            [size for shape in level_shapes for size in shape],
+            masks.updated[0, ..., 0].contiguous(),
+            None if masks.tracked is None else masks.tracked[0].contiguous(),
+            -1 if wanted is None else wanted,
+            self.waves,
+            self.parameters,
+            self.sizes,
+        )
+        moved, boxes, visibility, hidden = (part.unsqueeze(0) for part in answer)
+        return moved, boxes, visibility, hidden.to(content.dtype)
+
+
+def _decoder_parameters(decoder: Decoder) -> Iterator[Tensor]:
+    """All parameters in the order of ``SharedWeights`` and ``LayerWeights`` in csrc/window.h."""
+    for chain in (decoder.ref_point_head.layers, decoder.query_updater, decoder.ca_update_fuser):
+        yield from _chain(chain)
+    for layer, box, visible in zip(decoder.layers, decoder.bbox_embed, decoder.class_embed, strict=True):
+        yield from _layer_parameters(layer)
+        yield from _chain(box.layers)
+        yield from _packed(visible.weight, visible.bias)
+
+
+def _layer_parameters(layer: DecoderLayer) -> Iterator[Tensor]:
+    cross, channels = layer.cross_attn, layer.linear1.in_features
+    both = (cross.sampling_offsets, cross.query_proj)
+    yield from _packed(torch.cat([part.weight for part in both]), torch.cat([part.bias for part in both]))
+    for head in cross.key_proj.weight.split(PANEL):
+        yield _panels(head.t())
+    yield _padded(cross.key_proj.bias)
+    yield from _chain([cross.value_proj, cross.output_proj])
+    yield from _norm(layer.norm1)
+    yield from _chain([*layer.caupdate_weight_normalizer, *layer.caupdate_weight_regressor])
+    yield from _chain(layer.update_pos_embed_head.layers)
+    for attention, norm in ((layer.temp_self_attn, layer.norm_temp), (layer.self_attn, layer.norm2)):
+        cuts = [2 * channels, channels]
+        for weight, bias in zip(attention.in_proj_weight.split(cuts), attention.in_proj_bias.split(cuts), strict=True):
+            yield from _packed(weight, bias)
+        yield from _chain([attention.out_proj])
+        yield from _norm(norm)
+    yield from _chain([layer.linear1, layer.linear2])
+    yield from _norm(layer.norm3)
+
+
+def _chain(layers: Sequence[nn.Module] | nn.Sequential) -> Iterator[Tensor]:
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            yield from _packed(layer.weight, layer.bias)
+
+
+def _norm(norm: nn.LayerNorm) -> Iterator[Tensor]:
+    yield _padded(norm.weight)
+    yield _padded(norm.bias)
+
+
+def _packed(weight: Tensor, bias: Tensor) -> Iterator[Tensor]:
+    yield _panels(weight)
+    yield _padded(bias)
+
+
+def _panels(weight: Tensor) -> Tensor:
+    """(outputs, inputs) -> panels of (inputs, PANEL), zero beyond the last output; flat."""
+    outputs, inputs = weight.shape
+    padded = torch.zeros(-(-outputs // PANEL) * PANEL, inputs)
+    padded[:outputs] = weight
+    return padded.view(-1, PANEL, inputs).transpose(1, 2).reshape(-1)
+
+
+def _padded(vector: Tensor) -> Tensor:
+    return torch.nn.functional.pad(vector.float(), (0, -len(vector) % PANEL))

@@ -1,0 +1,87 @@
+"""What is known of the queries of a stream, in each frame of the ring and for the frames to come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from taptrv2_core.geometry import inverse_sigmoid
+
+
+@dataclass(frozen=True)
+class QueryState:
+    """State of N queries in the R slots of the ring; ``later_*`` is what frames yet to come take over.
+
+    Attributes:
+        start: (B, N) int64, each query's own frame.
+        initial: (B, N, C) content feature at that frame.
+        content: (B, R, N, C).
+        reference: (B, R, N, 4) logits of x, y, w, h.
+        visibility: (B, R, N, 3) logits.
+        found: (B, R, N, 1) bool, optical flow has found the query in that frame.
+    """
+
+    start: Tensor
+    initial: Tensor
+    content: Tensor
+    reference: Tensor
+    visibility: Tensor
+    found: Tensor
+    later_content: Tensor
+    later_reference: Tensor
+    later_visibility: Tensor
+
+    @classmethod
+    def begin(cls, start: Tensor, position: Tensor, initial: Tensor, slots: int) -> QueryState:
+        """New queries: start (B, N), position (B, N, 2) x, y in [0, 1], initial content (B, N, C)."""
+        box = torch.cat((position, torch.full_like(position, 0.5)), dim=-1)
+        reference = inverse_sigmoid(box)
+        visibility = reference.new_tensor([0.0, 1.0, 0.0]).expand(*start.shape, 3)
+        content, references, visibilities = (
+            t.unsqueeze(1).expand(-1, slots, -1, -1) for t in (initial, reference, visibility)
+        )
+        found = torch.zeros(references.shape[:-1], dtype=torch.bool, device=start.device).unsqueeze(-1)
+        return cls(
+            start, initial, content, references, visibilities, found,
+            later_content=initial, later_reference=reference, later_visibility=visibility,
+        )  # fmt: skip
+
+    def joined(self, other: QueryState) -> QueryState:
+        """These queries, then the others."""
+        return QueryState(
+            *(
+                torch.cat((getattr(self, f.name), getattr(other, f.name)), dim=_query_dim(f.name))
+                for f in fields(QueryState)
+            )
+        )
+
+    def kept(self, rows: Tensor) -> QueryState:
+        """Only the queries in ``rows`` (n,) int64."""
+        return QueryState(*(getattr(self, f.name).index_select(_query_dim(f.name), rows) for f in fields(QueryState)))
+
+    def starting_at(self, slot: int, position: Tensor, known: Tensor, found: Tensor) -> QueryState:
+        """The frame in ``slot`` begins at position (N, 2) x, y in [0, 1], where known (N,); found (N,) by flow."""
+        index = torch.tensor([slot], device=self.start.device)
+        centre = torch.where(known[:, None], inverse_sigmoid(position), self.reference[:, slot, :, :2])
+        box = torch.cat((centre, self.reference[:, slot, :, 2:]), dim=-1)
+        return replace(
+            self,
+            reference=self.reference.index_copy(1, index, box.unsqueeze(1)),
+            found=self.found.index_copy(1, index, found[None, None, :, None].expand_as(self.found[:, :1])),
+        )
+
+    def entered(self, slot: int) -> QueryState:
+        """A new frame in ``slot`` takes over what is known of the newest."""
+        index = torch.tensor([slot], device=self.start.device)
+        return replace(
+            self,
+            content=self.content.index_copy(1, index, self.later_content.unsqueeze(1)),
+            reference=self.reference.index_copy(1, index, self.later_reference.unsqueeze(1)),
+            visibility=self.visibility.index_copy(1, index, self.later_visibility.unsqueeze(1)),
+        )
+
+
+def _query_dim(name: str) -> int:
+    return 2 if name in ("content", "reference", "visibility", "found") else 1
