@@ -101,6 +101,11 @@ class Tracker:
         self._stamps: dict[int, int] = {}
         self._size: tuple[int, int] | None = None
 
+    def close(self) -> None:
+        """Give up network, images and points, for programs that cannot tell when the last reference to the tracker
+        goes. It is not to be used any more."""
+        del self.model, self._engine
+
     @property
     def num_points(self) -> int:
         """How many points are followed."""

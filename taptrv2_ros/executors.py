@@ -6,6 +6,9 @@ thread of its pool; for an image that costs more than taking it.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -58,3 +61,19 @@ def make_executors(node: Node) -> tuple[Executor, Executor]:
     """Executors that share the node's callbacks; spin each in a thread, and shut both down."""
     images = _ImageExecutor(node)
     return images, _OtherExecutor(node, images)
+
+
+@contextmanager
+def spinning(node: Node) -> Iterator[None]:
+    """The node's callbacks are run while the context is open. For programs that own no other node."""
+    executors = make_executors(node)
+    threads = [threading.Thread(target=executor.spin, daemon=True) for executor in executors]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for executor in executors:
+            executor.shutdown(timeout_sec=5.0)
+        for thread in threads:
+            thread.join(5.0)

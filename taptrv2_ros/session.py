@@ -94,6 +94,10 @@ class TrackingSession:
         self.monitor = Monitor()
         self.counters = self.monitor.counters
 
+    def close(self) -> None:
+        """Give up the network and all that is tracked; nothing is called any more."""
+        self._tracker.close()
+
     @property
     def tracker(self) -> Tracker:
         """For parts that add and remove points themselves."""

@@ -79,6 +79,8 @@ class SpatialTopics(CameraPart):
         for subscription in self._subscriptions:
             self.context.node.destroy_subscription(subscription)
         self._subscriptions = []
+        with self._lock:
+            self._pairing.clear()
 
     def close(self) -> None:
         for publisher in (self._cloud, self._markers):

@@ -51,12 +51,18 @@ class Tracking:
             camera.apply(parameters.of(camera.context.name))
 
     def close(self) -> None:
-        """End the worker, refuse requests that wait, take everything out of ROS."""
-        if not self._worker.stop(_STOP):
+        """End the worker, refuse requests that wait, take everything out of ROS, free the memory."""
+        ended = self._worker.stop(_STOP)
+        if not ended:
             self._node.get_logger().warning(f"tracking did not end within {_STOP:g} s")
         for camera in self.cameras:
             camera.close()
+            if ended:
+                # Each of ROS's executors holds the callback it ran last, and so this camera, until it runs another.
+                camera.context.session.close()
         self.cameras = []
+        if ended:
+            del self._model
 
     def _camera(self, name: str, parameters: ParameterSet) -> Camera:
         own = parameters.of(name)

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from std_msgs.msg import UInt8
 from waiting import wait_until
 
-from taptrv2_ros.executors import ImageGroup, make_executors
+from taptrv2_ros.executors import ImageGroup, spinning
 
 
 @pytest.fixture
@@ -23,18 +23,10 @@ def node() -> Iterator[Node]:
     context = Context()
     rclpy.init(args=[], context=context)
     node = rclpy.create_node("test_executors", context=context)
-    executors = make_executors(node)
-    threads = [threading.Thread(target=executor.spin) for executor in executors]
-    for thread in threads:
-        thread.start()
-    yield node
-    for executor in executors:
-        executor.shutdown()
-    for thread in threads:
-        thread.join(5)
+    with spinning(node):
+        yield node
     node.destroy_node()
     rclpy.shutdown(context=context)
-    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_images_are_taken_while_another_callback_waits(node: Node) -> None:

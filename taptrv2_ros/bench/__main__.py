@@ -13,9 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import rclpy
@@ -26,7 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from taptrv2_ros.bench.camera import PERIOD
 from taptrv2_ros.bench.probe import Probe
 from taptrv2_ros.bench.table import cpu_rows, print_table, wall_rows
-from taptrv2_ros.executors import make_executors
+from taptrv2_ros.executors import spinning
 from taptrv2_ros.lifecycle import TrackerNode
 from taptrv2_ros.node import settle_memory
 
@@ -58,7 +55,7 @@ def main() -> int:
         tracker.add_points([grid[i] for i in np.linspace(0, len(grid) - 1, args.points).astype(int)])
         node.trigger_activate()
         other = next((core for core in cores if core not in node_cores), None)
-        with _spinning(node):
+        with spinning(node):
             outside = _run_camera(args, other)
         _print(args, node, probe, outside)
     finally:
@@ -66,19 +63,6 @@ def main() -> int:
         node.destroy_node()
         rclpy.shutdown()
     return 0
-
-
-@contextmanager
-def _spinning(node: TrackerNode) -> Iterator[None]:
-    executors = make_executors(node)
-    threads = [threading.Thread(target=executor.spin, daemon=True) for executor in executors]
-    for thread in threads:
-        thread.start()
-    yield
-    for executor in executors:
-        executor.shutdown(timeout_sec=5.0)
-    for thread in threads:
-        thread.join(5.0)
 
 
 def _arguments() -> argparse.Namespace:
