@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from array import array
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from rclpy.task import Future
 from waiting import wait_until
 
 from taptrv2_ros.demo.node_process import NodeProcess
@@ -88,7 +90,9 @@ class Robot:
         kinds = {"add_points": AddPoints, "add_region": AddRegion, "remove_points": RemovePoints}
         kinds |= {"clear_points": ClearPoints, "list_points": ListPoints}
         self._clients = {kind: self.node.create_client(kind, f"{prefix}/{name}") for name, kind in kinds.items()}
-        self._others: dict[str, Any] = {}
+        supervising = {"change_state": ChangeState, "set_parameters": SetParameters, "get_state": GetState}
+        self._others = {f"/taptr/{n}": self.node.create_client(k, f"/taptr/{n}") for n, k in supervising.items()}
+        self._met = False
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
@@ -147,14 +151,34 @@ class Robot:
 
     def transition(self, label: str) -> bool:
         """Ask the node for a lifecycle transition, as a supervisor does."""
+        self._meet()
         return self.call_any(ChangeState, "/taptr/change_state", transition=Transition(label=label)).success
 
     def state(self) -> str:
+        self._meet()
         return self.call_any(GetState, "/taptr/get_state").current_state.label
 
     def set_parameter(self, name: str, value: Any) -> SetParametersResult:
+        self._meet()
         message = Parameter(name, value=value).to_parameter_msg()
         return self.call_any(SetParameters, "/taptr/set_parameters", parameters=[message]).results[0]
+
+    def _meet(self) -> None:
+        """A service answers into the void as long as DDS has not announced the asker's end to it. Ask harmlessly until
+        an answer comes: the ends of the clients made before that one are known by then too."""
+        client = self._others["/taptr/get_state"]
+        wait_until(client.service_is_ready, "the node's lifecycle services")
+        answers: list[Future] = []
+
+        def answered() -> bool:
+            if len(answers) < 1 + (time.monotonic() - begun) // 2:
+                answers.append(client.call_async(GetState.Request()))
+            return any(answer.done() for answer in answers)
+
+        begun = time.monotonic()
+        if not self._met:
+            wait_until(answered, "an answer of the node's lifecycle services")
+        self._met = True
 
     def wait_for_diagnosis(self, name: str, text: str, level: bytes) -> dict[str, str]:
         """Until the status of that name (after "taptr: ") says so; returns its values."""

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
 import rclpy
 from rclpy.signals import SignalHandlerOptions
-from ros_harness import Camera, Robot, wait_until
+from ros_harness import Camera, Robot
 from tiny import tiny_model
 
 from taptrv2_core import save_checkpoint
