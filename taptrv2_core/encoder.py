@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from taptrv2_core.config import ModelConfig
+from taptrv2_core.fused_encoder import FusedEncoderLayer
 from taptrv2_core.layers import init_sampling_offsets, modules
-from taptrv2_core.ops import multi_scale_deformable_attention_from_offsets
-from taptrv2_core.prepared import Linear
+from taptrv2_core.ops import active_backend, multi_scale_deformable_attention_from_offsets
+from taptrv2_core.prepared import Linear, Prepared
 
 LevelShapes = Sequence[tuple[int, int]]
 
@@ -70,8 +71,10 @@ class DeformableSelfAttention(nn.Module):
         return self.output_proj(sampled)  # type: ignore[no-any-return]
 
 
-class EncoderLayer(nn.Module):
+class EncoderLayer(Prepared):
     """Deformable attention, then a feed-forward, each with a residual and a LayerNorm."""
+
+    derived: FusedEncoderLayer | None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -82,7 +85,13 @@ class EncoderLayer(nn.Module):
         self.linear2 = Linear(config.encoder_feedforward, c)
         self.norm2 = nn.LayerNorm(c)
 
+    def derive(self) -> None:
+        """Pack the weights for the fused layer, where there is one."""
+        self.derived = FusedEncoderLayer.of(self)
+
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, level_shapes: LevelShapes) -> Tensor:
+        if self.derived is not None and active_backend("cpu") == "fused":
+            return self.derived(tokens, position, reference, level_shapes)
         tokens = self.norm1(tokens + self.self_attn(tokens, position, reference, level_shapes))
         return self.norm2(tokens + self.linear2(self.linear1(tokens, relu=True)))  # type: ignore[no-any-return]
 

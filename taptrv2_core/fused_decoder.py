@@ -14,19 +14,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from taptrv2_core.geometry import waves
-from taptrv2_core.ops.backend import active_backend
+from taptrv2_core.packing import PANEL, chain, fits, norm, packed, padded, panels
 
 if TYPE_CHECKING:
     from taptrv2_core.decoder import Decoder, DecoderLayer, Masks
     from taptrv2_core.encoder import LevelShapes
-
-PANEL = 32
-"""Outputs of a layer that lie together in a packed weight; also the channels of a head the op is made for."""
-MOST_SAMPLES = 64
-"""Of a head: levels times points."""
 
 
 class FusedDecoder:
@@ -42,18 +37,9 @@ class FusedDecoder:
     @classmethod
     def of(cls, decoder: Decoder) -> FusedDecoder | None:
         """None where the op is not built or not made for the device, number format or sizes."""
-        heads, levels, points = decoder.layers[0].cross_attn.sample_shape
-        layer = decoder.layers[0].linear1
-        fits = (
-            layer.weight.device.type == "cpu"
-            and layer.weight.dtype in (torch.float32, torch.bfloat16)
-            and layer.in_features == heads * PANEL
-            and layer.out_features % PANEL == 0
-            and levels * points <= MOST_SAMPLES
-            and heads * levels * points % PANEL == 0
-        )
-        built = active_backend("cpu") == "fused" and hasattr(torch.ops.taptrv2, "decode_window")
-        return cls(decoder) if fits and built else None
+        layer = decoder.layers[0]
+        usable = layer.linear1.weight.dtype in (torch.float32, torch.bfloat16)
+        return cls(decoder) if usable and fits("decode_window", layer.cross_attn.sample_shape, layer.linear1) else None
 
     def __call__(
         self,
@@ -96,58 +82,30 @@ class FusedDecoder:
 
 def _decoder_parameters(decoder: Decoder) -> Iterator[Tensor]:
     """All parameters in the order of ``SharedWeights`` and ``LayerWeights`` in csrc/window.h."""
-    for chain in (decoder.ref_point_head.layers, decoder.query_updater, decoder.ca_update_fuser):
-        yield from _chain(chain)
+    for layers in (decoder.ref_point_head.layers, decoder.query_updater, decoder.ca_update_fuser):
+        yield from chain(layers)
     for layer, box, visible in zip(decoder.layers, decoder.bbox_embed, decoder.class_embed, strict=True):
         yield from _layer_parameters(layer)
-        yield from _chain(box.layers)
-        yield from _packed(visible.weight, visible.bias)
+        yield from chain(box.layers)
+        yield from packed(visible.weight, visible.bias)
 
 
 def _layer_parameters(layer: DecoderLayer) -> Iterator[Tensor]:
     cross, channels = layer.cross_attn, layer.linear1.in_features
     both = (cross.sampling_offsets, cross.query_proj)
-    yield from _packed(torch.cat([part.weight for part in both]), torch.cat([part.bias for part in both]))
+    yield from packed(torch.cat([part.weight for part in both]), torch.cat([part.bias for part in both]))
     for head in cross.key_proj.weight.split(PANEL):
-        yield _panels(head.t())
-    yield _padded(cross.key_proj.bias)
-    yield from _chain([cross.value_proj, cross.output_proj])
-    yield from _norm(layer.norm1)
-    yield from _chain([*layer.caupdate_weight_normalizer, *layer.caupdate_weight_regressor])
-    yield from _chain(layer.update_pos_embed_head.layers)
-    for attention, norm in ((layer.temp_self_attn, layer.norm_temp), (layer.self_attn, layer.norm2)):
+        yield panels(head.t())
+    yield padded(cross.key_proj.bias)
+    yield from chain([cross.value_proj, cross.output_proj])
+    yield from norm(layer.norm1)
+    yield from chain([*layer.caupdate_weight_normalizer, *layer.caupdate_weight_regressor])
+    yield from chain(layer.update_pos_embed_head.layers)
+    for attention, after in ((layer.temp_self_attn, layer.norm_temp), (layer.self_attn, layer.norm2)):
         cuts = [2 * channels, channels]
         for weight, bias in zip(attention.in_proj_weight.split(cuts), attention.in_proj_bias.split(cuts), strict=True):
-            yield from _packed(weight, bias)
-        yield from _chain([attention.out_proj])
-        yield from _norm(norm)
-    yield from _chain([layer.linear1, layer.linear2])
-    yield from _norm(layer.norm3)
-
-
-def _chain(layers: Sequence[nn.Module] | nn.Sequential) -> Iterator[Tensor]:
-    for layer in layers:
-        if isinstance(layer, nn.Linear):
-            yield from _packed(layer.weight, layer.bias)
-
-
-def _norm(norm: nn.LayerNorm) -> Iterator[Tensor]:
-    yield _padded(norm.weight)
-    yield _padded(norm.bias)
-
-
-def _packed(weight: Tensor, bias: Tensor) -> Iterator[Tensor]:
-    yield _panels(weight)
-    yield _padded(bias)
-
-
-def _panels(weight: Tensor) -> Tensor:
-    """(outputs, inputs) -> panels of (inputs, PANEL), zero beyond the last output; flat."""
-    outputs, inputs = weight.shape
-    padded = torch.zeros(-(-outputs // PANEL) * PANEL, inputs)
-    padded[:outputs] = weight
-    return padded.view(-1, PANEL, inputs).transpose(1, 2).reshape(-1)
-
-
-def _padded(vector: Tensor) -> Tensor:
-    return torch.nn.functional.pad(vector.float(), (0, -len(vector) % PANEL))
+            yield from packed(weight, bias)
+        yield from chain([attention.out_proj])
+        yield from norm(after)
+    yield from chain([layer.linear1, layer.linear2])
+    yield from norm(layer.norm3)

@@ -1,25 +1,31 @@
 // Dense arithmetic on rows of floats: products with packed weights, LayerNorm, sines. Included inside namespace
 // taptrv2::<instruction set>.
 
-// ROWS rows of out = x * panel (+ bias), columns kPanel wide. Sums stay in registers.
+// Rows of floats; a stride of 0 repeats the first, a null `data` stands for zeros.
+struct Rows {
+  const float* data;
+  int64_t stride;
+  Rows from(int r) const { return {data ? data + r * stride : nullptr, stride}; }
+};
+
+// ROWS rows of out = start + x * panel, columns kPanel wide. Sums stay in registers.
 template <int W, int ROWS>
-inline void panel_rows(const float* x, int64_t x_stride, int inputs, const float* panel, int64_t panel_stride,
-                       const float* bias, bool relu, float* out, int64_t out_stride) {
+inline void panel_rows(Rows x, int inputs, Rows panel, Rows start, bool relu, float* out, int64_t out_stride) {
   constexpr int V = kPanel / W;
   using Lanes = Vector<float, W>;
   Lanes sum[ROWS][V];
 #pragma GCC unroll 8
   for (int r = 0; r < ROWS; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) sum[r][v] = bias ? load<W>(bias + v * W) : Lanes{};
+    for (int v = 0; v < V; ++v) sum[r][v] = start.data ? load<W>(start.data + r * start.stride + v * W) : Lanes{};
   }
   for (int k = 0; k < inputs; ++k) {
     Lanes b[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) b[v] = load<W>(panel + k * panel_stride + v * W);
+    for (int v = 0; v < V; ++v) b[v] = load<W>(panel.data + k * panel.stride + v * W);
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r) {
-      const float a = x[r * x_stride + k];
+      const float a = x.data[r * x.stride + k];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[r][v] += b[v] * a;
     }
@@ -37,54 +43,61 @@ inline void panel_rows(const float* x, int64_t x_stride, int inputs, const float
 
 // As many rows at a time as there are registers for.
 template <int W, int ROWS = (W >= 16 ? 8 : 3)>
-inline void panel_product(const float* x, int64_t x_stride, int rows, int inputs, const float* panel,
-                          int64_t panel_stride, const float* bias, bool relu, float* out, int64_t out_stride) {
+inline void panel_product(Rows x, int rows, int inputs, Rows panel, Rows start, bool relu, float* out,
+                          int64_t out_stride) {
   int r = 0;
   for (; r + ROWS <= rows; r += ROWS) {
-    panel_rows<W, ROWS>(x + r * x_stride, x_stride, inputs, panel, panel_stride, bias, relu, out + r * out_stride,
-                        out_stride);
+    panel_rows<W, ROWS>(x.from(r), inputs, panel, start.from(r), relu, out + r * out_stride, out_stride);
   }
   if constexpr (ROWS > 1) {
     if (r < rows) {
-      panel_product<W, ROWS / 2>(x + r * x_stride, x_stride, rows - r, inputs, panel, panel_stride, bias, relu,
-                                 out + r * out_stride, out_stride);
+      panel_product<W, ROWS / 2>(x.from(r), rows - r, inputs, panel, start.from(r), relu, out + r * out_stride,
+                                 out_stride);
     }
   }
 }
 
 inline int panels(const Packed& layer) { return (layer.outputs + kPanel - 1) / kPanel; }
 
+constexpr int kDeep = 256;  // inputs that go through a panel at a time: 32 KiB of it, which stay in the nearest cache
+
 // out (rows, panels * kPanel) = x (rows, inputs) through the layer. Rows of out hold whole panels.
 template <int W>
 inline void linear(const Packed& layer, const float* x, int64_t x_stride, int rows, float* out, int64_t out_stride,
                    bool relu = false) {
-  for (int i = 0; i < panels(layer); ++i) {
-    panel_product<W>(x, x_stride, rows, layer.inputs, layer.weight + int64_t(i) * layer.inputs * kPanel, kPanel,
-                     layer.bias + i * kPanel, relu, out + i * kPanel, out_stride);
-  }
-}
-
-inline float row_sum(const float* x, int count, float shift, bool squared) {
-  float sums[kPad] = {};
-  for (int i = 0; i < count; i += kPad) {
-    for (int j = 0; j < kPad; ++j) {
-      const float d = x[i + j] - shift;
-      sums[j] += squared ? d * d : d;
+  for (int i = 0; i < panels(layer); ++i, out += kPanel) {
+    const float* panel = layer.weight + int64_t(i) * layer.inputs * kPanel;
+    Rows start{layer.bias + i * kPanel, 0};
+    for (int k = 0; k < layer.inputs; k += kDeep) {
+      const int left = layer.inputs - k, inputs = left < kDeep ? left : kDeep;
+      panel_product<W>({x + k, x_stride}, rows, inputs, {panel + k * kPanel, kPanel}, start, relu && left == inputs,
+                       out, out_stride);
+      start = {out, out_stride};
     }
   }
-  float sum = 0;
-  for (int j = 0; j < kPad; ++j) sum += sums[j];
-  return sum;
 }
 
 // x = LayerNorm(x + change), row by row; both (rows, channels).
+template <int W>
 inline void add_and_normalise(float* x, const float* change, const Norm& norm, int rows, int channels) {
+  using Lanes = Vector<float, W>;
   for (int r = 0; r < rows; ++r, x += channels, change += channels) {
-    for (int c = 0; c < channels; ++c) x[c] += change[c];
-    const float mean = row_sum(x, channels, 0, false) / channels;
-    const float variance = row_sum(x, channels, mean, true) / channels;
-    const float scale = 1 / __builtin_sqrtf(variance + 1e-5f);
-    for (int c = 0; c < channels; ++c) x[c] = (x[c] - mean) * scale * norm.weight[c] + norm.bias[c];
+    Lanes sum = {}, squares = {};
+    for (int c = 0; c < channels; c += W) {
+      const Lanes v = load<W>(x + c) + load<W>(change + c);
+      __builtin_memcpy(x + c, &v, sizeof v);
+      sum += v;
+    }
+    const float mean = total<float, W>(sum) / channels;
+    for (int c = 0; c < channels; c += W) {
+      const Lanes v = load<W>(x + c) - mean;
+      squares += v * v;
+    }
+    const float scale = 1 / __builtin_sqrtf(total<float, W>(squares) / channels + 1e-5f);
+    for (int c = 0; c < channels; c += W) {
+      const Lanes v = (load<W>(x + c) - mean) * scale * load<W>(norm.weight + c) + load<W>(norm.bias + c);
+      __builtin_memcpy(x + c, &v, sizeof v);
+    }
   }
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../args.h"
-#include "../window.h"
+#include "../encode.h"
 
 namespace taptrv2 {
 
@@ -15,24 +15,33 @@ struct Kernels {
   void (*key_aware_backward)(const KeyAware&, int64_t first_task, int64_t last_task);
 };
 
-// The passes of a window's layer, for `count` queries from `first`; scratch of `window_scratch` floats.
+// The passes of a window's layer, for `count` queries from `first`.
 struct WindowKernels {
   void (*gather_layer)(const Window&, int first, int count, float* scratch);
   void (*answer_layer)(const Window&, int frame, int first, int count, float* scratch);
 };
 
+// The passes of an encoder layer: values of `count` tokens from `row`; everything else, of tokens of one image.
+struct EncodeKernels {
+  void (*encode_values)(const Encode&, int64_t row, int count);
+  void (*encode_tokens)(const Encode&, int64_t image, int64_t first, int count, float* scratch);
+};
+
 namespace baseline {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
+EncodeKernels encode_kernels();
 }  // namespace baseline
 #if defined(__x86_64__)
 namespace avx2 {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
+EncodeKernels encode_kernels();
 }  // namespace avx2
 namespace avx512 {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
+EncodeKernels encode_kernels();
 }  // namespace avx512
 #endif
 

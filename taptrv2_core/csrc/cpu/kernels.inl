@@ -12,6 +12,7 @@ namespace {
 #include "backward.inl"
 #include "dense.inl"
 #include "window.inl"
+#include "encode.inl"
 
 template <typename T, int W, int COUNT>
 Kernels table_of() {
@@ -39,6 +40,11 @@ WindowKernels window_kernels(Storage storage) {
   constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
   if (storage == Storage::bf16) return {gather_layer<bf16, kLanes>, answer_layer<kLanes>};
   return {gather_layer<float, kLanes>, answer_layer<kLanes>};
+}
+
+EncodeKernels encode_kernels() {
+  constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
+  return {encode_values<kLanes>, encode_tokens<kLanes>};
 }
 
 }  // namespace TAPTRV2_ISA

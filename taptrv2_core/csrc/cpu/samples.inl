@@ -136,20 +136,15 @@ inline void softmax(float* v, int samples, int padded) {
     const F other = load<L>(v + k);
     most = other > most ? other : most;
   }
-  float lanes[L];
-  __builtin_memcpy(lanes, &most, sizeof most);
-  float largest = lanes[0];
-  for (int j = 1; j < L; ++j) largest = lanes[j] > largest ? lanes[j] : largest;
-  for (int k = samples; k < padded; ++k) v[k] = largest - 1e4f;
+  const float highest = largest<float, L>(most);
+  for (int k = samples; k < padded; ++k) v[k] = highest - 1e4f;
   F sums = {};
   for (int k = 0; k < padded; k += L) {
-    const F weight = exponential_of<F, Vector<int32_t, L>>(load<L>(v + k) - largest);
+    const F weight = exponential_of<F, Vector<int32_t, L>>(load<L>(v + k) - highest);
     sums += weight;
     __builtin_memcpy(v + k, &weight, sizeof weight);
   }
-  float folded[kFold];
-  fold<float, L>(sums, folded);
-  const float scale = 1 / (folded[0] + folded[1] + folded[2] + folded[3]);
+  const float scale = 1 / total<float, L>(sums);
   for (int k = 0; k < padded; k += L) {
     const F weight = load<L>(v + k) * scale;
     __builtin_memcpy(v + k, &weight, sizeof weight);

@@ -125,3 +125,25 @@ inline void dot(const Row<T, W, COUNT>& row, const T* p, int n, Sum<T>* folded) 
   for (int i = 1; i < n; ++i) sum += row.v[i] * load<W>(p + i * W);
   fold<Sum<T>, W>(sum, folded);
 }
+
+// Sum and largest of all lanes, by halving.
+template <typename A, int W>
+inline A total(Vector<A, W> v) {
+  if constexpr (W == 1) {
+    return v;
+  } else {
+    Vector<A, W / 2> halves[2];
+    __builtin_memcpy(halves, &v, sizeof v);
+    return total<A, W / 2>(halves[0] + halves[1]);
+  }
+}
+template <typename A, int W>
+inline A largest(Vector<A, W> v) {
+  if constexpr (W == 1) {
+    return v;
+  } else {
+    Vector<A, W / 2> halves[2];
+    __builtin_memcpy(halves, &v, sizeof v);
+    return largest<A, W / 2>(halves[0] > halves[1] ? halves[0] : halves[1]);
+  }
+}

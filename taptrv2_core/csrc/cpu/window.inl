@@ -5,6 +5,8 @@
 // through the value's weight; each bias counts as often as corners of samples are inside. Included inside namespace
 // taptrv2::<instruction set>.
 
+constexpr Rows kZero{nullptr, 0};
+
 // Parts of one thread's scratch memory.
 struct Scratch {
   float* next;
@@ -64,9 +66,7 @@ inline float attend_memory(const Window& p, const LevelTable<float>& table, cons
       __builtin_memcpy(row + i, &value, sizeof value);
       product += value * load<W>(against + i);
     }
-    float folded[kFold];
-    fold<float, W>(product, folded);
-    logits[k] = (folded[0] + folded[1] + folded[2] + folded[3] + inside[k] * constant) * p.scale;
+    logits[k] = (total<float, W>(product) + inside[k] * constant) * p.scale;
   }
   float weights[kMaxSamples];
   copy(logits, table.samples, weights);
@@ -97,8 +97,8 @@ inline void attend_memories(const Window& p, const Block& block, int first, int 
   const float* query = projected + 2 * K;
   for (int head = 0; head < heads; ++head) {
     for (int i = 0; i < C / kPanel; ++i) {
-      panel_product<W>(query + head * kPanel, stride, rows, kPanel,
-                       p.layer.key.weight + (head * C + i * kPanel) * kPanel, kPanel, nullptr, false,
+      panel_product<W>({query + head * kPanel, stride}, rows, kPanel,
+                       {p.layer.key.weight + (head * C + i * kPanel) * kPanel, kPanel}, kZero, false,
                        against + head * C + i * kPanel, heads * C);
     }
   }
@@ -119,8 +119,8 @@ inline void attend_memories(const Window& p, const Block& block, int first, int 
     }
   }
   for (int head = 0; head < heads; ++head) {
-    panel_product<W>(sums + head * C, heads * C, rows, C, p.layer.value.weight + int64_t(head) * C * kPanel, kPanel,
-                     nullptr, false, attended + head * kPanel, C);
+    panel_product<W>({sums + head * C, heads * C}, rows, C, {p.layer.value.weight + int64_t(head) * C * kPanel, kPanel},
+                     kZero, false, attended + head * kPanel, C);
     for (int r = 0; r < rows; ++r) {
       for (int d = 0; d < kPanel; ++d) {
         attended[r * C + head * kPanel + d] += shares[r * heads + head] * p.layer.value.bias[head * kPanel + d];
@@ -189,8 +189,8 @@ inline void attend_frames(const Window& p, const Block& block, const float* quer
         for (int d = 0; d < kPanel; ++d) keys[d * kPanel + f] = key[d] * p.scale;
       }
       const int row = first * block.count + i;
-      panel_product<W>(query_key + int64_t(row) * 2 * C + head * kPanel, int64_t(block.count) * 2 * C, answers, kPanel,
-                       keys, kPanel, nullptr, false, scores, kPanel);
+      panel_product<W>({query_key + int64_t(row) * 2 * C + head * kPanel, int64_t(block.count) * 2 * C}, answers,
+                       kPanel, {keys, kPanel}, kZero, false, scores, kPanel);
       for (int a = 0; a < answers; ++a) {
         float* score = scores + a * kPanel;
         const int64_t own = block.pair(p, row + a * block.count);
@@ -199,8 +199,9 @@ inline void attend_frames(const Window& p, const Block& block, const float* quer
         }
         softmax(score, block.frames, block.frames <= kPad ? kPad : kPanel);
       }
-      panel_product<W>(scores, kPanel, answers, block.frames, value + i * C + head * kPanel, int64_t(block.count) * C,
-                       nullptr, false, result + int64_t(row) * C + head * kPanel, int64_t(block.count) * C);
+      panel_product<W>({scores, kPanel}, answers, block.frames,
+                       {value + i * C + head * kPanel, int64_t(block.count) * C}, kZero, false,
+                       result + int64_t(row) * C + head * kPanel, int64_t(block.count) * C);
     }
   }
 }
@@ -247,7 +248,7 @@ void gather_layer(const Window& p, int first, int count, float* memory) {
   linear<W>(p.layer.offsets_and_query, embedding, C, rows, projected, 2 * K + C);
   cross_attention<T, W>(p, block, boxes, projected, logits, hidden, scratch);
   linear<W>(p.layer.output, hidden, C, rows, embedding, C);
-  add_and_normalise(x, embedding, p.layer.norm_cross, rows, C);
+  add_and_normalise<W>(x, embedding, p.layer.norm_cross, rows, C);
   move<W>(p, block, boxes, projected, logits, moved, scratch);
 
   for (int r = 0; r < rows; ++r) {
@@ -271,7 +272,7 @@ void gather_layer(const Window& p, int first, int count, float* memory) {
   hidden += skipped * C;
   float* change = projected;
   linear<W>(p.layer.temporal_output, hidden, C, left, change, C);
-  add_and_normalise(x, change, p.layer.norm_temporal, left, C);
+  add_and_normalise<W>(x, change, p.layer.norm_temporal, left, C);
   for (int i = 0; i < left * C; ++i) hidden[i] = x[i] + embedding[i];
   linear<W>(p.layer.query_key, hidden, C, left, wide, 2 * C);
   linear<W>(p.layer.self_value, x, C, left, change, C);
@@ -293,8 +294,8 @@ inline void attend_queries(const Window& p, int frame, int first, int count, flo
   for (int head = 0; head < p.heads; ++head) {
     const float* keys = p.key + (int64_t(frame) * p.heads + head) * padded * kPanel;
     for (int panel = 0; panel < padded; panel += kPanel) {
-      panel_product<W>(p.query + (begin + first) * C + head * kPanel, C, count, kPanel, keys + panel * kPanel, kPanel,
-                       nullptr, false, scores + panel, padded);
+      panel_product<W>({p.query + (begin + first) * C + head * kPanel, C}, count, kPanel,
+                       {keys + panel * kPanel, kPanel}, kZero, false, scores + panel, padded);
     }
     for (int i = 0; i < count; ++i) {
       float* score = scores + int64_t(i) * padded;
@@ -303,7 +304,7 @@ inline void attend_queries(const Window& p, int frame, int first, int count, flo
       }
       softmax(score, p.queries, padded);
     }
-    panel_product<W>(scores, padded, count, p.queries, p.value + begin * C + head * kPanel, C, nullptr, false,
+    panel_product<W>({scores, padded}, count, p.queries, {p.value + begin * C + head * kPanel, C}, kZero, false,
                      result + head * kPanel, C);
   }
 }
@@ -331,10 +332,10 @@ void answer_layer(const Window& p, int frame, int first, int count, float* memor
   float* between = scratch.take(int64_t(count) * p.feedforward);
   linear<W>(p.layer.self_output, hidden, C, count, change, C);
   copy(p.content + begin * C, count * C, x);
-  add_and_normalise(x, change, p.layer.norm_self, count, C);
+  add_and_normalise<W>(x, change, p.layer.norm_self, count, C);
   linear<W>(p.layer.forward[0], x, C, count, between, p.feedforward, true);
   linear<W>(p.layer.forward[1], between, p.feedforward, count, change, C);
-  add_and_normalise(x, change, p.layer.norm_forward, count, C);
+  add_and_normalise<W>(x, change, p.layer.norm_forward, count, C);
   copy(x, count * C, p.content + begin * C);
 
   for (int i = 0; i < count; ++i) {

@@ -1,6 +1,4 @@
 // The fused window on the CPU: checks its arguments and spreads its passes over torch's threads.
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <torch/library.h>
 
@@ -11,7 +9,7 @@
 #include <vector>
 
 #include "../prepare.h"
-#include "kernels.h"
+#include "packed.h"
 
 namespace taptrv2 {
 namespace {
@@ -26,35 +24,6 @@ WindowKernels kernels_here(Storage storage) {
 #endif
   return baseline::window_kernels(storage);
 }
-
-int64_t padded(int64_t count) { return (count + kPanel - 1) / kPanel * kPanel; }
-
-// Hands out the parts of the packed parameters, in the order of taptrv2_core/fused_decoder.py.
-class Reader {
- public:
-  explicit Reader(const at::Tensor& parameters) : next_(parameters.data_ptr<float>()), left_(parameters.numel()) {}
-
-  const float* vector(int64_t count) {
-    const float* part = next_;
-    left_ -= padded(count);
-    TORCH_CHECK(left_ >= 0, kOp, ": too few parameters for these sizes");
-    next_ += padded(count);
-    return part;
-  }
-  Packed packed(int inputs, int outputs) {
-    const float* weight = vector(padded(outputs) * inputs);
-    return {weight, vector(outputs), inputs, outputs};
-  }
-  Norm norm(int channels) {
-    const float* weight = vector(channels);
-    return {weight, vector(channels)};
-  }
-  void finish() const { TORCH_CHECK(left_ == 0, kOp, ": ", left_, " parameters too many for these sizes"); }
-
- private:
-  const float* next_;
-  int64_t left_;
-};
 
 SharedWeights shared_weights(Reader& read, int c) {
   SharedWeights w;
@@ -96,21 +65,6 @@ int64_t scratch_size(const Window& p, int64_t rows) {
   return std::max(gather, answer) + 20 * kPanel;
 }
 
-// Kept from call to call, so that no page is faulted in anew.
-float* thread_scratch(int64_t size) {
-  thread_local std::vector<float> kept;
-  if (int64_t(kept.size()) < size) kept.resize(size);
-  return kept.data();
-}
-
-// Calls work(i) for i in [0, count), spread over the threads.
-template <typename Work>
-void spread(int64_t count, Work work) {
-  at::parallel_for(0, count, 1, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) work(i);
-  });
-}
-
 // Largest number of queries a task takes so that it has at most kMaxPairs pairs and every thread has a task.
 int64_t share(int64_t queries, int64_t frames_of_task, int64_t tasks_beside) {
   const int64_t threads = at::get_num_threads();
@@ -133,37 +87,13 @@ void run_layer(const Window& p, const WindowKernels& kernels) {
   });
 }
 
-void check(const char* name, const at::Tensor& t, at::IntArrayRef sizes, at::ScalarType type) {
-  TORCH_CHECK(t.sizes() == sizes && t.scalar_type() == type && t.is_contiguous() && t.is_cpu(), kOp, ": ", name,
-              " must be a contiguous CPU tensor ", sizes, " of ", type, ", got ", t.sizes(), " of ", t.scalar_type());
-}
-
-// Levels; returns the number of tokens.
-int64_t set_levels(Window& p, at::IntArrayRef level_shapes, int64_t points) {
-  TORCH_CHECK(level_shapes.size() % 2 == 0 && level_shapes.size() >= 2 && level_shapes.size() <= 2 * kMaxLevels, kOp,
-              ": level_shapes must be (height, width) of 1 to ", kMaxLevels, " levels, got ", level_shapes);
-  p.levels = Problem{};
-  p.levels.levels = int(level_shapes.size() / 2);
-  p.levels.points = int(points);
-  p.levels.heads = p.heads;
-  TORCH_CHECK(points >= 1 && p.levels.levels * points <= kMaxSamples, kOp, ": L * P must be 1 to ", kMaxSamples);
-  int64_t start = 0;
-  for (int i = 0; i < p.levels.levels; ++i) {
-    p.levels.height[i] = int(level_shapes[2 * i]);
-    p.levels.width[i] = int(level_shapes[2 * i + 1]);
-    p.levels.start[i] = int(start);
-    start += level_shapes[2 * i] * level_shapes[2 * i + 1];
-  }
-  return start;
-}
-
 // Each frame's memory; returns its type.
 Storage set_memories(Window& p, at::TensorList memories, int64_t tokens) {
   TORCH_CHECK(int64_t(memories.size()) == p.frames, kOp, ": ", p.frames, " frames, but memory of ", memories.size());
   const at::ScalarType type = memories[0].scalar_type();
   TORCH_CHECK(type == at::kFloat || type == at::kBFloat16, kOp, ": memory must be float32 or bfloat16, got ", type);
   for (size_t f = 0; f < memories.size(); ++f) {
-    check("a frame's memory", memories[f], {tokens, p.channels}, type);
+    check(kOp, "a frame's memory", memories[f], {tokens, p.channels}, type);
     p.memory[f] = memories[f].data_ptr();
   }
   return type == at::kFloat ? Storage::f32 : Storage::bf16;
@@ -183,18 +113,18 @@ Answer decode_window(const at::Tensor& content, const at::Tensor& reference, at:
   Window p{};
   p.frames = int(frames), p.queries = int(queries), p.channels = int(channels);
   p.heads = int(sizes[0]), p.feedforward = int(sizes[3]);
-  const int64_t tokens = set_levels(p, level_shapes, sizes[1]);
+  const int64_t tokens = set_levels(kOp, level_shapes, sizes[0], sizes[1], p.levels);
   const Storage storage = set_memories(p, memories, tokens);
   p.scale = 1 / std::sqrt(float(kPanel));
   p.samples = int(sizes[0] * p.levels.levels * sizes[1]);
   TORCH_CHECK(p.samples % kPanel == 0 && p.feedforward % kPanel == 0, kOp, ": M * L * P and the feed-forward must be ",
               "multiples of ", kPanel);
-  check("content", content, {frames, queries, channels}, at::kFloat);
-  check("reference", reference, {frames, queries, 4}, at::kFloat);
-  check("updated", updated, {frames, queries}, at::kBool);
-  check("waves", waves, {2, channels / 2}, at::kFloat);
-  check("parameters", parameters, {parameters.numel()}, at::kFloat);
-  if (tracked.has_value()) check("tracked", *tracked, {frames, queries}, at::kBool);
+  check(kOp, "content", content, {frames, queries, channels}, at::kFloat);
+  check(kOp, "reference", reference, {frames, queries, 4}, at::kFloat);
+  check(kOp, "updated", updated, {frames, queries}, at::kBool);
+  check(kOp, "waves", waves, {2, channels / 2}, at::kFloat);
+  check(kOp, "parameters", parameters, {parameters.numel()}, at::kFloat);
+  if (tracked.has_value()) check(kOp, "tracked", *tracked, {frames, queries}, at::kBool);
 
   p.updated = static_cast<const uint8_t*>(updated.data_ptr());
   p.tracked = tracked.has_value() ? static_cast<const uint8_t*>(tracked->data_ptr()) : nullptr;
@@ -216,7 +146,7 @@ Answer decode_window(const at::Tensor& content, const at::Tensor& reference, at:
   p.visibility = visibility.data_ptr<float>();
   p.hidden = hidden.data_ptr<float>();
 
-  Reader read(parameters);
+  Reader read(kOp, parameters);
   const WindowKernels kernels = kernels_here(storage);
   p.shared = shared_weights(read, p.channels);
   for (int64_t i = 0; i < layers; ++i) {

@@ -1,0 +1,82 @@
+// The fused encoder layer on the CPU: checks its arguments and spreads its passes over torch's threads.
+#include <ATen/Version.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <string>
+
+#include "packed.h"
+
+namespace taptrv2 {
+namespace {
+
+constexpr const char* kOp = "encode_layer";
+
+EncodeKernels kernels_here() {
+#if defined(__x86_64__)
+  static const std::string capability = at::get_cpu_capability();
+  if (capability == "AVX512") return avx512::encode_kernels();
+  if (capability == "AVX2") return avx2::encode_kernels();
+#endif
+  return baseline::encode_kernels();
+}
+
+void set_weights(Encode& p, const at::Tensor& parameters) {
+  const int c = p.channels;
+  Reader read(kOp, parameters);
+  p.value_layer = read.packed(c, c);
+  p.offsets_and_logits = read.packed(c, 3 * p.samples);
+  p.output = read.packed(c, c);
+  p.norm_attention = read.norm(c);
+  p.forward[0] = read.packed(c, p.feedforward), p.forward[1] = read.packed(p.feedforward, c);
+  p.norm_forward = read.norm(c);
+  read.finish();
+}
+
+void run(const Encode& p, int64_t images) {
+  const EncodeKernels kernels = kernels_here();
+  const int64_t blocks = (p.tokens + kMaxPairs - 1) / kMaxPairs;
+  const auto each = [&](auto work) {
+    spread(images * blocks, [&](int64_t i) {
+      const int64_t first = i % blocks * kMaxPairs;
+      work(i / blocks * p.tokens, first, int(std::min<int64_t>(kMaxPairs, p.tokens - first)));
+    });
+  };
+  each([&](int64_t image, int64_t first, int count) { kernels.encode_values(p, image + first, count); });
+  const int64_t scratch = int64_t(kMaxPairs) * (2 * p.channels + 3 * p.samples + p.feedforward) + 8 * kPanel;
+  each([&](int64_t image, int64_t first, int count) {
+    kernels.encode_tokens(p, image, first, count, thread_scratch(scratch));
+  });
+}
+
+// sizes: heads, points a level and head, channels of the feed-forward. Public: taptrv2_core/fused_encoder.py.
+at::Tensor encode_layer(const at::Tensor& tokens, const at::Tensor& code, const at::Tensor& reference,
+                        at::IntArrayRef level_shapes, const at::Tensor& parameters, at::IntArrayRef sizes) {
+  TORCH_CHECK(tokens.dim() == 3 && sizes.size() == 3, kOp, ": tokens must be (B, S, C) and sizes have 3 entries");
+  Encode p{};
+  p.channels = int(tokens.size(2)), p.heads = int(sizes[0]), p.feedforward = int(sizes[2]);
+  TORCH_CHECK(p.heads * kPanel == p.channels, kOp, ": heads must have ", kPanel, " channels");
+  p.tokens = set_levels(kOp, level_shapes, sizes[0], sizes[1], p.levels);
+  p.samples = p.heads * p.levels.levels * p.levels.points;
+  TORCH_CHECK(p.samples % kPanel == 0 && p.feedforward % kPanel == 0, kOp,
+              ": M * L * P and the feed-forward must be multiples of ", kPanel);
+  check(kOp, "tokens", tokens, {tokens.size(0), p.tokens, p.channels}, at::kFloat);
+  check(kOp, "code", code, {p.tokens, p.channels}, at::kFloat);
+  check(kOp, "reference", reference, {p.tokens, 2}, at::kFloat);
+  check(kOp, "parameters", parameters, {parameters.numel()}, at::kFloat);
+  set_weights(p, parameters);
+  at::Tensor value = at::empty_like(tokens), result = at::empty_like(tokens);
+  p.given = tokens.data_ptr<float>();
+  p.code = code.data_ptr<float>();
+  p.reference = reference.data_ptr<float>();
+  p.value = value.data_ptr<float>();
+  p.result = result.data_ptr<float>();
+  run(p, tokens.size(0));
+  return result;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(taptrv2, CPU, m) { m.impl("encode_layer", &encode_layer); }
+
+}  // namespace taptrv2

@@ -1,0 +1,83 @@
+// What the ops on packed weights share: handing out their parameters, checks, threads.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <vector>
+
+#include "kernels.h"
+
+namespace taptrv2 {
+
+inline int64_t padded(int64_t count) { return (count + kPanel - 1) / kPanel * kPanel; }
+
+// Hands out the parts of the packed parameters, in the order of taptrv2_core/packing.py.
+class Reader {
+ public:
+  Reader(const char* op, const at::Tensor& parameters)
+      : op_(op), next_(parameters.data_ptr<float>()), left_(parameters.numel()) {}
+
+  const float* vector(int64_t count) {
+    const float* part = next_;
+    left_ -= padded(count);
+    TORCH_CHECK(left_ >= 0, op_, ": too few parameters for these sizes");
+    next_ += padded(count);
+    return part;
+  }
+  Packed packed(int inputs, int outputs) {
+    const float* weight = vector(padded(outputs) * inputs);
+    return {weight, vector(outputs), inputs, outputs};
+  }
+  Norm norm(int channels) {
+    const float* weight = vector(channels);
+    return {weight, vector(channels)};
+  }
+  void finish() const { TORCH_CHECK(left_ == 0, op_, ": ", left_, " parameters too many for these sizes"); }
+
+ private:
+  const char* op_;
+  const float* next_;
+  int64_t left_;
+};
+
+// Kept from call to call, so that no page is faulted in anew.
+inline float* thread_scratch(int64_t size) {
+  thread_local std::vector<float> kept;
+  if (int64_t(kept.size()) < size) kept.resize(size);
+  return kept.data();
+}
+
+// Calls work(i) for i in [0, count), spread over the threads.
+template <typename Work>
+void spread(int64_t count, Work work) {
+  at::parallel_for(0, count, 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) work(i);
+  });
+}
+
+inline void check(const char* op, const char* name, const at::Tensor& t, at::IntArrayRef sizes, at::ScalarType type) {
+  TORCH_CHECK(t.sizes() == sizes && t.scalar_type() == type && t.is_contiguous() && t.is_cpu(), op, ": ", name,
+              " must be a contiguous CPU tensor ", sizes, " of ", type, ", got ", t.sizes(), " of ", t.scalar_type());
+}
+
+// Levels; returns the number of tokens.
+inline int64_t set_levels(const char* op, at::IntArrayRef level_shapes, int64_t heads, int64_t points, Problem& p) {
+  TORCH_CHECK(level_shapes.size() % 2 == 0 && level_shapes.size() >= 2 && level_shapes.size() <= 2 * kMaxLevels, op,
+              ": level_shapes must be (height, width) of 1 to ", kMaxLevels, " levels, got ", level_shapes);
+  p = Problem{};
+  p.levels = int(level_shapes.size() / 2);
+  p.points = int(points);
+  p.heads = int(heads);
+  TORCH_CHECK(points >= 1 && p.levels * points <= kMaxSamples, op, ": L * P must be 1 to ", kMaxSamples);
+  int64_t start = 0;
+  for (int i = 0; i < p.levels; ++i) {
+    p.height[i] = int(level_shapes[2 * i]);
+    p.width[i] = int(level_shapes[2 * i + 1]);
+    p.start[i] = int(start);
+    start += level_shapes[2 * i] * level_shapes[2 * i + 1];
+  }
+  return start;
+}
+
+}  // namespace taptrv2

@@ -1,0 +1,62 @@
+"""Weights in the layout of the ops that take whole layers: one flat float32 tensor, parts padded to `PANEL`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from taptrv2_core.ops.backend import active_backend
+
+PANEL = 32
+"""Outputs of a layer that lie together in a packed weight; also the channels of a head the ops are made for."""
+MOST_SAMPLES = 64
+"""Of a head: levels times points."""
+
+
+def fits(op: str, sample_shape: tuple[int, int, int], feedforward: nn.Linear) -> bool:
+    """Whether an op of whole layers is built and made for these sizes: sample_shape (M, L, P), feedforward's inputs (C)
+    and outputs."""
+    heads, levels, points = sample_shape
+    return (
+        feedforward.weight.device.type == "cpu"
+        and feedforward.in_features == heads * PANEL
+        and feedforward.out_features % PANEL == 0
+        and levels * points <= MOST_SAMPLES
+        and heads * levels * points % PANEL == 0
+        and active_backend("cpu") == "fused"
+        and hasattr(torch.ops.taptrv2, op)
+    )
+
+
+def chain(layers: Iterable[nn.Module]) -> Iterator[Tensor]:
+    """The linear layers among these, one after another."""
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            yield from packed(layer.weight, layer.bias)
+
+
+def norm(norm: nn.LayerNorm) -> Iterator[Tensor]:
+    """Weight and bias of a LayerNorm."""
+    yield padded(norm.weight)
+    yield padded(norm.bias)
+
+
+def packed(weight: Tensor, bias: Tensor) -> Iterator[Tensor]:
+    """Weight (outputs, inputs) and bias of a linear layer."""
+    yield panels(weight)
+    yield padded(bias)
+
+
+def panels(weight: Tensor) -> Tensor:
+    """(outputs, inputs) -> panels of (inputs, PANEL), zero beyond the last output; flat."""
+    outputs, inputs = weight.shape
+    padded = torch.zeros(-(-outputs // PANEL) * PANEL, inputs)
+    padded[:outputs] = weight
+    return padded.view(-1, PANEL, inputs).transpose(1, 2).reshape(-1)
+
+
+def padded(vector: Tensor) -> Tensor:
+    """A vector with zeros up to a multiple of PANEL."""
+    return torch.nn.functional.pad(vector.float(), (0, -len(vector) % PANEL))
