@@ -8,36 +8,24 @@ import re
 
 import torch
 
+from taptrv2_core.startup import set_malloc
+
 # Of glibc's malloc.h; values are ints.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 GIB = 2**30
 # What PyTorch's CPU allocator and CUDA's libraries say, as plain RuntimeErrors.
 _EXHAUSTED = re.compile(r"not enough memory|can't allocate memory|out of memory|STATUS_ALLOC_FAILED", re.IGNORECASE)
 
 
-def keep_freed_memory(largest: int = GIB) -> bool:
+def keep_freed_memory(largest: int = GIB, ahead: int = GIB // 16) -> bool:
     """Let this process keep the memory it frees, instead of giving it back and faulting it in again at every frame.
 
     A setting of the whole process, so for programs to choose, not for libraries: a fifth of the time of large networks
-    on a CPU. The peak of memory stays what it is. Blocks above ``largest`` bytes are given back all the same. Returns
-    whether the C library has it (glibc does).
+    on a CPU. The peak of memory stays what it is. Blocks above ``largest`` bytes are given back all the same. The
+    heap grows by ``ahead`` bytes more than needed: large for programs that run once, small for those that run for days,
+    whose heap gets a hole whenever it grows. Returns whether the C library has it (glibc does).
     """
-    return _set({M_MMAP_THRESHOLD: largest, M_TRIM_THRESHOLD: 2 * GIB - 1, M_TOP_PAD: GIB // 16})
-
-
-def share_one_heap() -> bool:
-    """Let all threads of this process allocate from one heap: what one frees is there for the others, and the heaps of
-    64 MiB that threads have otherwise, which are soon in pieces, are not made. Call it before threads are started.
-    Returns whether the C library has it (glibc does)."""
-    return _set({M_ARENA_MAX: 1})
-
-
-def _set(settings: dict[int, int]) -> bool:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    results = [mallopt(key, value) for key, value in settings.items()]
-    return all(results)
+    return set_malloc({M_MMAP_THRESHOLD: largest, M_TRIM_THRESHOLD: 2 * GIB - 1, M_TOP_PAD: ahead})
 
 
 def release_freed_memory() -> None:
@@ -45,6 +33,12 @@ def release_freed_memory() -> None:
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give the host memory that is free in this process back to the system, once: some milliseconds, and what is needed
+    again is faulted in again. For moments at which work starts anew, so that holes in the heap do not add up."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -6,6 +6,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -122,8 +123,10 @@ class TrackerNode(LifecycleNode):
         parameters = self.parameters_now.shared
         if parameters.threads:
             torch.set_num_threads(parameters.threads)
-        self.model = self._load(parameters)
-        _warm_up(self.model)
+        # In a thread that ends: torch keeps buffers for every thread it ran in, and the executor has several.
+        with ThreadPoolExecutor(1) as own:
+            self.model = own.submit(self._load, parameters).result()
+            own.submit(_warm_up, self.model).result()
         self.tracking = Tracking(self, self.model, self.parameters_now)
 
     def _activate(self) -> None:

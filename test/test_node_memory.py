@@ -1,11 +1,13 @@
-"""What a clean-up frees, over real DDS, with the node in this process so that its objects can be looked at."""
+"""The node's memory, over real DDS: what a clean-up frees, and that threads make no heaps of their own."""
 
 from __future__ import annotations
 
 import gc
 import json
+import sys
 import weakref
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
 import rclpy
 from rclpy.signals import SignalHandlerOptions
-from ros_harness import Camera, Robot
+from ros_harness import Camera, Robot, Setup
 from tiny import tiny_model
 
 from taptrv2_core import save_checkpoint
@@ -23,11 +25,19 @@ from taptrv2_ros.lifecycle import TrackerNode
 IMAGES = "/test/image_raw"
 
 
+HEAP = 64 * 2**20  # bytes glibc reserves, aligned, for each heap of a thread
+
+
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[TrackerNode]:
-    """A node that is unconfigured."""
-    weights = tmp_path / "tiny.pt"
-    save_checkpoint(tiny_model(), weights)
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.pt"
+    save_checkpoint(tiny_model(), path)
+    return path
+
+
+@pytest.fixture
+def node(weights: Path) -> Iterator[TrackerNode]:
+    """A node that is unconfigured, in this process so that its objects can be looked at."""
     values = {"autostart": False, "weights": str(weights), "image_topic": IMAGES, "image_reliability": "reliable"}
     options = [part for name, value in values.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
     rclpy.init(args=["--ros-args", *options], signal_handler_options=SignalHandlerOptions.NO)
@@ -50,8 +60,9 @@ def test_a_clean_up_frees_the_network_and_what_cameras_hold(node: TrackerNode) -
             camera.publish(1, index)
             robot.wait_for_tracks(f"camera_{index}")
             robot.add([(20.0, 10.0)])
-        large = {"network": weakref.ref(node.model), "window": weakref.ref(tracker._engine)}
-        large |= {f"ring {i}": weakref.ref(ring) for i, ring in enumerate(tracker._engine._ring)}
+        parts = {"network": node.model, "window": tracker._engine, "frames": tracker._engine._ring}
+        large = {name: weakref.ref(part) for name, part in parts.items()}
+        del parts
         del tracker
         assert robot.transition("deactivate")
         assert robot.transition("cleanup")
@@ -61,3 +72,18 @@ def test_a_clean_up_frees_the_network_and_what_cameras_hold(node: TrackerNode) -
     finally:
         camera.close()
         robot.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at glibc's heaps in /proc")
+def test_all_threads_share_one_heap(tmp_path: Path, weights: Path) -> None:
+    with Setup(tmp_path, weights) as setup:
+        setup.track(3, 0)
+        maps = Path(f"/proc/{setup.node.pid}/maps").read_text().splitlines()
+    ranges = [(*(int(end, 16) for end in line.split()[0].split("-")), line.split()[1]) for line in maps]
+    # The part in use, and right behind it what is only reserved, 64 MiB together.
+    heaps = [
+        used
+        for used, reserved in pairwise(ranges)
+        if (used[2], reserved[2]) == ("rw-p", "---p") and used[0] % HEAP == 0 and reserved[1] - used[0] == HEAP
+    ]
+    assert heaps == []

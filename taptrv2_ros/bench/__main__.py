@@ -25,7 +25,7 @@ from taptrv2_ros.bench.probe import Probe
 from taptrv2_ros.bench.table import cpu_rows, print_table, wall_rows
 from taptrv2_ros.executors import spinning
 from taptrv2_ros.lifecycle import TrackerNode
-from taptrv2_ros.node import settle_memory
+from taptrv2_ros.process import settle_memory
 
 WARM_UP = 20
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from array import array
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -30,17 +31,22 @@ _STEP = 50_000_000  # nanoseconds between stamps
 class Load:
     """Publishes images to ``/front/image_raw`` and ``/rear/image_raw`` and is a client of both cameras.
 
+    Args:
+        points: for each camera.
+        round_images: of each camera between two clean-ups; a fourth of it between two pauses.
+        on_cleaned: called when the node has been cleaned up, before it is configured again.
+
     Attributes:
         sent: images published.
         received: tracks received.
         status: texts and values of the newest diagnostics, by name.
     """
 
-    def __init__(self, points: int) -> None:
+    def __init__(self, points: int, round_images: int, on_cleaned: Callable[[], None]) -> None:
         self._context = Context()
         rclpy.init(args=[], context=self._context)
         self._node = rclpy.create_node("taptr_soak", context=self._context)
-        self._points = points
+        self._points, self._round, self._on_cleaned = points, round_images, on_cleaned
         self.sent = self.received = 0
         self.status: dict[str, dict[str, str]] = {}
         self._newest: dict[str, list[int]] = {}
@@ -80,9 +86,12 @@ class Load:
             publisher.publish(message)
             self.sent += 1
             self._ask(name, index)
-        if index % 400 == 399:
-            self._transitions("deactivate", "cleanup", "configure", "activate")
-        elif index % 100 == 99:
+        done = index + 1
+        if done % self._round == 0:
+            self._transitions("deactivate", "cleanup")
+            self._on_cleaned()
+            self._transitions("configure", "activate")
+        elif done % (self._round // 4) == 0:
             self._transitions("deactivate", "activate")
 
     def close(self) -> None:
@@ -122,7 +131,7 @@ class Load:
             if not done.wait(60) or not future.result().success:
                 raise RuntimeError(f"the node did not {label}")
         deadline = time.monotonic() + 30
-        while not self.ready():
+        while labels[-1] == "activate" and not self.ready():
             if time.monotonic() > deadline:
                 raise RuntimeError("the node did not subscribe again")
             time.sleep(0.05)
