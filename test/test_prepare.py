@@ -137,7 +137,7 @@ def test_freed_memory_is_kept_where_asked() -> None:
         import resource, sys, torch
         from taptrv2_core.allocator import keep_freed_memory
         assert keep_freed_memory()
-        for round in range(2):
+        for round in range(6):  # until the heap has places for what is asked for
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             for _ in range(4):
                 torch.ones(16_000_000)
@@ -146,5 +146,5 @@ def test_freed_memory_is_kept_where_asked() -> None:
     if platform.libc_ver()[0] != "glibc":
         pytest.skip("a setting of glibc")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
-    first, second = map(int, done.stdout.split())
-    assert second < 1000 < first, "64 MB are 15625 pages"
+    first, *_, last = map(int, done.stdout.split())
+    assert last < 1000 < first, "64 MB are 15625 pages"
