@@ -198,7 +198,7 @@ class DecoderLayer(nn.Module):
         level_shapes: LevelShapes,
         slots: Tensor,
         masks: Masks,
-        wanted: slice = EVERY,
+        wanted: slice | Tensor = EVERY,
     ) -> tuple[Tensor, Tensor]:
         """One layer up to its feed-forward (steps 3 to 8).
 
@@ -254,7 +254,7 @@ class Decoder(Prepared):
         return [layer.project(memory) for layer in self.layers]
 
     def forward(
-        self, content: Tensor, reference: Tensor, frames: Frames, masks: Masks, wanted: slice = EVERY
+        self, content: Tensor, reference: Tensor, frames: Frames, masks: Masks, wanted: slice | Tensor = EVERY
     ) -> list[LayerOutput]:
         """Run a window.
 
@@ -263,7 +263,7 @@ class Decoder(Prepared):
             reference: (B, F, N, 4) logits of x, y, w, h.
             frames: what is held of the window's frames.
             masks: who is updated and who attends whom.
-            wanted: frames the last layer answers for: all, or one.
+            wanted: frames the last layer answers for: all, or one (also as its index (1,) int64).
 
         Returns:
             One output a layer (from frames' memory: of the last layer alone); the last is the window's result, of the
@@ -271,6 +271,7 @@ class Decoder(Prepared):
         """
         if frames.memories:
             assert self.derived is not None
+            assert isinstance(wanted, slice)
             one = None if wanted == EVERY else wanted.start
             answer = self.derived(content, reference, frames.memories, frames.level_shapes, masks, one)
             return [LayerOutput(*answer)]
@@ -283,7 +284,7 @@ class Decoder(Prepared):
                 content = content + self.query_updater(torch.cat((content, entry), dim=-1))
             box = reference.detach().sigmoid()
             embedding = self.ref_point_head(sine_code(box, half).to(content.dtype))
-            answered = wanted if i == len(self.layers) - 1 else EVERY
+            answered: slice | Tensor = wanted if i == len(self.layers) - 1 else EVERY
             content, moved = layer(content, embedding, box, frames.key_values[i], shapes, slots, masks, answered)
             box, reference, updated = box[:, answered], reference[:, answered], masks.updated[:, answered]
             travelled = sine_code(moved - box[..., :2], half).to(content.dtype)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from taptrv2_core.cuda_graphs import encode
 from taptrv2_core.images import checked_image, network_input
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.motion import FlowImage
@@ -45,7 +46,7 @@ def encode_images(model: Taptr, images: Sequence[Any]) -> list[EncodedImage]:
     if not arrays:
         return []
     batch = torch.stack([network_input(array, model.config.input_size, model.device) for array in arrays])
-    memory = model.encode(batch)
+    memory = encode(model, batch)
     flow = model.config.motion == "flow"
     return [
         EncodedImage(

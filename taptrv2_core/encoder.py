@@ -25,7 +25,7 @@ def sample_cells(level_shapes: LevelShapes, sample_shape: tuple[int, int, int], 
     return _sample_cells(tuple(level_shapes), sample_shape, like.dtype, like.device)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _sample_cells(
     level_shapes: LevelShapes, sample_shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device
 ) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from taptrv2_core.cuda_graphs import WindowGraphs
 from taptrv2_core.decoder import EVERY, Masks
 from taptrv2_core.frame_ring import FrameRing
 from taptrv2_core.model import Memory, Taptr
@@ -88,6 +89,7 @@ class SlidingWindow:
         self._stale = False
         self._motion = MotionPrior() if model.config.motion == "flow" else None
         self._ring = FrameRing(model)
+        self._graphs = WindowGraphs(model)
 
     @property
     def frame(self) -> int:
@@ -119,7 +121,7 @@ class SlidingWindow:
         """A window with nothing in it, in this one's buffers: they are most of its memory, and no slot is read before
         it is written. This one is not to be used any more."""
         window = SlidingWindow(self.model, self.takeover_interval)
-        window._ring = self._ring.fresh()
+        window._ring, window._graphs = self._ring.fresh(), self._graphs
         return window
 
     def push(self, image: Tensor) -> None:
@@ -221,7 +223,10 @@ class SlidingWindow:
             return WindowResult(reference[:, wanted], visibility[:, wanted], content[:, wanted]), None
         numbers = self.frame - (self.frame - torch.arange(count, device=self.model.device)) % self.slots
         masks = Masks.build(numbers, state.start, all_tracked=max(self._starts) <= self.held[0])
-        last = self.model.decode(content, reference, self._ring.frames(), masks, wanted)[-1]
+        frames, newest = self._ring.frames(), self.frame % self.slots
+        last = self._graphs.decode(content, reference, frames, state.start, numbers, newest, wanted != EVERY)
+        if last is None:
+            last = self.model.decode(content, reference, frames, masks, wanted)[-1]
         visibility = torch.where(masks.updated[:, wanted], last.visibility, visibility[:, wanted])
         moved = last.reference
         if self._motion is not None:

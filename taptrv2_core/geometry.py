@@ -34,7 +34,7 @@ def sine_code(position: Tensor, channels: int) -> Tensor:
     return torch.addcmul(phase, ordered.unsqueeze(-1), frequency).sin_().flatten(-2)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def waves(channels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Frequency and phase of each channel: sines at even ones, cosines (sines a quarter turn on) at odd ones."""
     with torch.inference_mode(False):  # kept for later calls, which may need gradients

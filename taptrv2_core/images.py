@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taptrv2_core.errors import ImageError
+from taptrv2_core.transfer import to_device
 
 
 def checked_image(image: Any) -> NDArray[Any]:
@@ -48,7 +49,5 @@ def network_input(image: NDArray[Any], input_size: tuple[int, int], device: torc
         shrinks = image.shape[0] >= height and image.shape[1] >= width
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     tensor = torch.from_numpy(np.ascontiguousarray(image))
-    if device.type == "cuda":  # from pinned memory the copy does not hold up the CPU
-        tensor = tensor.pin_memory()
-    tensor = tensor.to(device, non_blocking=True).permute(2, 0, 1)
+    tensor = to_device(tensor, device).permute(2, 0, 1)
     return tensor / 255 if tensor.dtype == torch.uint8 else tensor

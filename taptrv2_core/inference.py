@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from taptrv2_core.prepared import PackedConv, packs
+
+if TYPE_CHECKING:
+    from taptrv2_core.cuda_graphs import RecordedEncoding
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -24,10 +28,12 @@ class Fast:
     Attributes:
         backbone: batch norm folded into the convolutions, channels last.
         positions: the newest level shapes, with position code and reference of their tokens.
+        encodings: on a GPU, the way from images to memory as it was recorded, by the images' shape.
     """
 
     backbone: nn.Module
     positions: tuple[Sequence[tuple[int, int]], tuple[Tensor, Tensor]] | None = None
+    encodings: dict[tuple[int, ...], RecordedEncoding] = field(default_factory=dict)
 
 
 def folded(network: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -23,7 +23,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)  # what a CUDA graph has read must stay
 def _normalisation(size: torch.Size, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Shift and scale of every pixel, (3, H, W) with channels last as images come from cameras: broadcasting over
     three channels costs a CPU several times the sum."""
@@ -166,7 +166,7 @@ class Taptr(Prepared):
         return self.transformer.query_feature_initializer(sampled)  # type: ignore[no-any-return]
 
     def decode(
-        self, content: Tensor, reference: Tensor, frames: Frames, masks: Masks, wanted: slice = EVERY
+        self, content: Tensor, reference: Tensor, frames: Frames, masks: Masks, wanted: slice | Tensor = EVERY
     ) -> list[LayerOutput]:
         """A window through the decoder; see `Decoder.forward`."""
         return self.transformer.decoder(content, reference, frames, masks, wanted)  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow, WindowResult
 from taptrv2_core.errors import ImageError, PointError
 from taptrv2_core.geometry import PixelMap
 from taptrv2_core.model import Taptr
+from taptrv2_core.transfer import to_host
 
 NEW_VISIBILITY = float(torch.tensor(1.0).sigmoid())
 """What the network says of a point in its own frame: visibility logit 1."""
@@ -282,7 +283,7 @@ class Tracker:
         if result is None:
             return np.zeros((1, 0, 3), dtype=np.float32)
         logits = torch.cat((result.reference[0, ..., :2], result.visibility[0, ..., VISIBLE_CLASS, None]), dim=-1)
-        shares = logits.cpu().sigmoid()
+        shares = to_host(logits).sigmoid()
         xy = self._pixels().to_pixels(shares[..., :2])
         return torch.cat((xy, shares[..., 2:]), dim=-1).float().numpy()
 
