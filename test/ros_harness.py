@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from array import array
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,18 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from waiting import wait_until
 
 from taptrv2_ros.demo.node_process import NodeProcess
+from taptrv2_ros.executors import spinning
+from taptrv2_ros.lifecycle import TrackerNode
 from taptrv2_ros.msg import PointTracks, TrackerStatus
 from taptrv2_ros.srv import AddPoints, AddRegion, ClearPoints, ListPoints, RemovePoints
 
 SIZE = (48, 64)
+IMAGES = "/test/image_raw"
 
 
 class Camera:
@@ -209,7 +214,7 @@ class Setup:
     def __init__(self, folder: Path, weights: Path, kind: str = "raw", **parameters: Any) -> None:
         self.log = folder / "node.log"
         values = {
-            "image_topic": "/test/image_raw",
+            "image_topic": IMAGES,
             "image_transport": kind,
             "image_reliability": "reliable",
             "image_queue": 100,
@@ -222,7 +227,7 @@ class Setup:
             self.robot = Robot()
             stack.callback(self.robot.close)
             self.node = stack.enter_context(NodeProcess(values, self.log, lambda _: None))
-            self.camera = Camera("/test/image_raw" + ("/compressed" if kind == "compressed" else ""), kind)
+            self.camera = Camera(IMAGES + ("/compressed" if kind == "compressed" else ""), kind)
             stack.callback(self.camera.close)
             self.robot.wait_for_node(self.node)
             self._stack = stack.pop_all()
@@ -240,3 +245,17 @@ class Setup:
             self.camera.publish(1, index, **order)
             found.append(self.robot.wait_for_tracks(f"camera_{index}"))
         return found
+
+
+@contextmanager
+def node_in_this_process(weights: Path) -> Iterator[TrackerNode]:
+    """A node that waits for a supervisor and whose objects can be looked at; its callbacks are run."""
+    values = {"autostart": False, "weights": str(weights), "image_topic": IMAGES, "image_reliability": "reliable"}
+    options = [part for name, value in values.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
+    rclpy.init(args=["--ros-args", *options], signal_handler_options=SignalHandlerOptions.NO)
+    node = TrackerNode()
+    with spinning(node):
+        yield node
+    node.stop()
+    node.destroy_node()
+    rclpy.shutdown()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import sys
 import weakref
 from collections.abc import Iterator
@@ -13,17 +12,11 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
-import rclpy
-from rclpy.signals import SignalHandlerOptions
-from ros_harness import Camera, Robot, Setup
+from ros_harness import IMAGES, Camera, Robot, Setup, node_in_this_process
 from tiny import tiny_model
 
 from taptrv2_core import save_checkpoint
-from taptrv2_ros.executors import spinning
 from taptrv2_ros.lifecycle import TrackerNode
-
-IMAGES = "/test/image_raw"
-
 
 HEAP = 64 * 2**20  # bytes glibc reserves, aligned, for each heap of a thread
 
@@ -38,15 +31,8 @@ def weights(tmp_path: Path) -> Path:
 @pytest.fixture
 def node(weights: Path) -> Iterator[TrackerNode]:
     """A node that is unconfigured, in this process so that its objects can be looked at."""
-    values = {"autostart": False, "weights": str(weights), "image_topic": IMAGES, "image_reliability": "reliable"}
-    options = [part for name, value in values.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
-    rclpy.init(args=["--ros-args", *options], signal_handler_options=SignalHandlerOptions.NO)
-    node = TrackerNode()
-    with spinning(node):
+    with node_in_this_process(weights) as node:
         yield node
-    node.stop()
-    node.destroy_node()
-    rclpy.shutdown()
 
 
 def test_a_clean_up_frees_the_network_and_what_cameras_hold(node: TrackerNode) -> None:
