@@ -132,7 +132,7 @@ def captured(call: Callable[[], Any]) -> Callable[[], Any]:
     return graph.replay
 
 
-def report(job: Job, dtype: torch.dtype, heads: int, device: str, seconds: float) -> str:
+def report(job: Job, dtype: torch.dtype, heads: int, device: str, seconds: float, bandwidth: float) -> str:
     cells = []
     for label, make in (("forward", forward), ("training", training)):
         found: dict[str, list[float]] = {}
@@ -148,7 +148,8 @@ def report(job: Job, dtype: torch.dtype, heads: int, device: str, seconds: float
     if device == "cuda":
         with ops.use_backend("fused"):
             kernel = min(times(captured(forward(job)), device, seconds)) / 20
-        cells.append(f"kernel {kernel * 1e3:7.1f} us, gathers {job.gathered / kernel / 1e6:6.0f} GB/s")
+        speed = job.gathered / kernel / 1e6
+        cells.append(f"kernel {kernel * 1e3:7.1f} us, gathers {speed:6.0f} GB/s, {speed / bandwidth:.0%} of a copy")
     return f"{NAMES[dtype]:9s} {heads} heads  {job.name:20s} " + "   ".join(cells)
 
 
@@ -165,13 +166,14 @@ def main(argv: list[str] | None = None) -> None:
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU threads"
     print(f"{where}, torch {torch.__version__}, {args.size} x {args.size} pixels")
     print("ms: smallest (median), plain PyTorch -> fused; training = forward + backward")
-    if args.device == "cuda":
-        print(f"copy: {copy_bandwidth():.0f} GB/s")
+    bandwidth = copy_bandwidth() if args.device == "cuda" else 0.0
+    if bandwidth:
+        print(f"copy: {bandwidth:.0f} GB/s")
     half = [torch.bfloat16] if args.device == "cpu" else [torch.float16, torch.bfloat16]
     for heads in args.heads:
         for dtype in [torch.float32, *half]:
             for job in jobs(args.size, heads, dtype, args.points, args.device):
-                print(report(job, dtype, heads, args.device, args.seconds), flush=True)
+                print(report(job, dtype, heads, args.device, args.seconds, bandwidth), flush=True)
 
 
 if __name__ == "__main__":

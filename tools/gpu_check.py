@@ -1,109 +1,159 @@
 """Checks the fused ops and the network on this machine's GPU, times them, and prints a short table last.
 
-Called by gpu_check.sh once the ops are built. Needs torch and numpy only; pytest is used if it is there.
+Called by gpu_check.sh once the ops are built. Needs torch and numpy only; pytest and OpenCV are used if they are there.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
+
+import torch
 
 ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "test"
-TOLERANCE = 1e-4
-SUMMARY = re.compile(r"relative error|golden cases|\d (passed|failed)|GB/s")
+SUMMARY = re.compile(
+    r"relative error|golden cases|steps of|pixels at most|^memory |\d (passed|failed)|GB/s|ERROR SUMMARY"
+)
 """Lines of a step's output that the table at the end repeats."""
 
 
-def golden() -> None:
-    """The published network's stored outputs, computed on the GPU in float32."""
-    import json
+@dataclass
+class Step:
+    """What is run, and what came of it; limit in seconds."""
 
-    import numpy as np
-    import torch
-
-    sys.path.insert(0, str(TESTS))
-    import golden_inputs  # type: ignore[import-not-found]
-
-    from taptrv2_core import PUBLISHED, Taptr, track_video
-
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    shapes = json.loads((TESTS / "golden" / "state_dict_shapes.json").read_text())
-    model = Taptr(PUBLISHED).eval()
-    model.load_state_dict({name: torch.from_numpy(golden_inputs.tensor(name, size)) for name, size in shapes.items()})
-    model = model.requires_grad_(False).to("cuda")
-    worst = 0.0
-    for path in sorted((TESTS / "golden").glob("*.npz")):
-        stored = np.load(path)
-        frames, height, width, count, last_start, seed = (
-            int(stored[key]) for key in ("frames", "height", "width", "queries", "last_start", "seed")
-        )
-        video = torch.from_numpy(golden_inputs.video(frames, height, width, seed))
-        start, position = (torch.from_numpy(a) for a in golden_inputs.queries(count, frames, last_start, seed))
-        xy = position * torch.tensor([width - 1.0, height - 1.0])
-        tracks = track_video(model, video, start, xy, takeover_interval=max(1, frames // 24))
-        pairs = ((tracks.boxes, "boxes"), (tracks.visibility_logits, "visibility_logits"))
-        difference = max(float(np.abs(ours.cpu().numpy() - stored[name]).max()) for ours, name in pairs)
-        print(f"golden {path.stem}: largest difference {difference:.1e}")
-        worst = max(worst, difference)
-    if not worst < TOLERANCE:
-        raise SystemExit(f"golden: {worst:.1e} is more than {TOLERANCE:.0e}")
-    print(f"golden cases in float32: largest difference {worst:.1e}")
+    name: str
+    command: list[str]
+    limit: int
+    outcome: str = "not run"
+    seconds: float = 0.0
+    lines: list[str] = field(default_factory=list)
 
 
-def steps() -> list[tuple[str, list[str], int]]:
-    """Name, command and time limit in seconds of each step."""
-    python = sys.executable
-    found = [("ops against plain PyTorch", [python, str(TESTS / "op_cases.py"), "cuda"], 120)]
-    if importlib.util.find_spec("pytest"):
+def steps(device: str, folder: Path) -> list[Step]:
+    """In the order in which they are run: what is right first, then what is fast."""
+    python, cuda = sys.executable, device == "cuda"
+    ours = [python, str(ROOT / "tools" / "gpu_steps.py")]
+    found = [Step("ops against plain PyTorch", [python, str(TESTS / "op_cases.py"), device], 120)]
+    if cuda and importlib.util.find_spec("pytest"):
         command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "test_ops.py"), "-k", "cuda"]
-        found.append(("op tests", command, 150))
-    found.append(("golden cases", [python, str(Path(__file__)), "golden"], 90))
-    bench = [python, str(ROOT / "tools" / "bench_ops.py"), "cuda", "--size", "512", "--heads", "8"]
-    found.append(("op times", [*bench, "--points", "64", "256", "1024", "--seconds", "0.3"], 90))
+        found.append(Step("op tests", command, 120))
+    found.append(Step("golden cases", [*ours, "golden", device], 90))
+    found.append(Step("whole steps", [*ours, "parity", device], 90))
+    sizes = ["--size", "512", "--heads", "8", "--points", "64", "256", "1024", "--seconds", "0.2"]
+    if not cuda:
+        sizes = ["--size", "64", "--heads", "4", "--points", "8", "--seconds", "0.01"]
+    found.append(Step("op times", [python, str(ROOT / "tools" / "bench_ops.py"), device, *sizes], 90))
+    found += benchmarks(device, folder)
+    found.append(Step("memory", [*ours, "soak", device], 60))
+    sanitizer = Path(os.environ.get("CUDA_HOME", "/none")) / "bin" / "compute-sanitizer"
+    if cuda and sanitizer.exists():
+        command = [str(sanitizer), "--tool", "memcheck", python, str(TESTS / "op_cases.py"), device]
+        found.append(Step("compute-sanitizer", command, 100))
     return found
 
 
-def run(command: list[str], limit: int) -> tuple[str, str]:
-    """Output and outcome of a command; what it prints is shown."""
+def benchmarks(device: str, folder: Path) -> list[Step]:
+    """`taptr bench`; images have the networks' own sizes, so that nothing has to resize them."""
+    bench = [sys.executable, "-m", "taptrv2_core.cli", "bench", "--device", device, "--no-ops", "--frames", "200"]
+    if device == "cpu":
+        small = ["--image-size", "64x64", "--input-size", "64x64", "--frames", "3", "--points", "4", "--threads", "1"]
+        words = [*bench, "--model", "published", "--only", "fused", *small, "--json", str(folder / "published.json")]
+        return [Step("speed, published", words, 120)]
+    words = ["--model", "published", "--image-size", "512x512", "--points", "256", "1024", "--only", "half"]
+    found = [Step("speed, published", [*bench, *words, "--json", str(folder / "published.json")], 90)]
+    if importlib.util.find_spec("cv2"):  # which `small` needs for optical flow
+        words = ["--model", "small", "--points", "64", "256", "--only", "lk", "half"]
+        found.append(Step("speed, small", [*bench, *words, "--json", str(folder / "small.json")], 90))
+    return found
+
+
+def run(step: Step) -> str:
+    """Run a step, note what came of it, and return its output."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    if step.name == "compute-sanitizer":
+        environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
+    start = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
         try:
             done = subprocess.run(
-                command, cwd=ROOT, env=environment, timeout=limit, stdout=log, stderr=subprocess.STDOUT
+                step.command, cwd=ROOT, env=environment, timeout=step.limit, stdout=log, stderr=subprocess.STDOUT
             )
-            outcome = "ok" if done.returncode == 0 else f"FAILED (exit code {done.returncode})"
+            step.outcome = "ok" if done.returncode == 0 else f"FAILED (exit code {done.returncode})"
         except subprocess.TimeoutExpired:
-            outcome = f"FAILED (stopped after {limit} s)"
+            # It runs tens of times slower under compute-sanitizer: not having finished says nothing.
+            late = "not finished" if step.name == "compute-sanitizer" else "FAILED: not finished"
+            step.outcome = f"{late} in {step.limit} s"
         log.seek(0)
-        return log.read(), outcome
+        output = log.read()
+    step.seconds = round(time.monotonic() - start, 1)
+    step.lines = [line.strip() for line in output.splitlines() if SUMMARY.search(line)]
+    return output
+
+
+def speed_lines(folder: Path) -> list[str]:
+    """One line a row of the benchmarks' files."""
+    lines = []
+    for path in sorted(folder.glob("*.json")):
+        for row in json.loads(path.read_text()).get("steps", []):
+            memory = row.get("peak device MiB", row["peak MiB"])
+            lines.append(
+                f"{path.stem} {row['dtype'] or row['name']}, {row['points']} points: {row['p50']:.2f} ms a frame "
+                f"(p90 {row['p90']:.2f}, p99 {row['p99']:.2f}), {memory} MiB"
+            )
+    return lines
+
+
+def report(done: list[Step], about: dict[str, Any], folder: Path) -> str:
+    """The table, also written as Markdown and, with everything else, as JSON."""
+    rows = ["| check | outcome | seconds |", "| --- | --- | ---: |"]
+    rows += [f"| {step.name} | {step.outcome} | {step.seconds:.0f} |" for step in done]
+    speeds = speed_lines(folder)
+    details = [line for step in done for line in step.lines]
+    machine = ", ".join(f"{key} {value}" for key, value in about.items())
+    text = "\n".join([machine, "", *rows, "", *(f"- {line}" for line in [*details, *speeds])])
+    (folder / "gpu_check.md").write_text(f"# {about['device']}\n\n{text}\n")
+    everything = {"machine": about, "steps": [asdict(step) for step in done], "speed": speeds}
+    (folder / "gpu_check.json").write_text(json.dumps(everything, indent=2) + "\n")
+    return text
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Device, software and date."""
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return {"device": name, "date": now, "torch": torch.__version__, "CUDA": torch.version.cuda}
 
 
 def main() -> int:
-    rows, failed = [], False
-    for name, command, limit in steps():
-        print(f"\n== {name}", flush=True)
-        start = time.monotonic()
-        output, outcome = run(command, limit)
-        print(output, flush=True)
-        failed = failed or outcome != "ok"
-        rows.append(f"{name:26s} {outcome:30s} {time.monotonic() - start:5.0f} s")
-        rows += [f"    {line}" for line in output.splitlines() if SUMMARY.search(line)]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--cpu", action="store_true", help="small, on the CPU: checks this script, not a GPU")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu_check", help="folder for the results")
+    args = parser.parse_args()
+    device = "cpu" if args.cpu else "cuda"
+    args.out.mkdir(parents=True, exist_ok=True)
+    for old in args.out.glob("*.json"):
+        old.unlink()
+    done = steps(device, args.out)
+    for step in done:
+        print(f"\n== {step.name}", flush=True)
+        print(run(step), flush=True)
     print("\n== summary")
-    print("\n".join(rows))
-    return 1 if failed else 0
+    print(report(done, machine(device), args.out))
+    print(f"\nalso in {args.out / 'gpu_check.md'} and gpu_check.json")
+    return 1 if any(step.outcome.startswith("FAILED") for step in done) else 0
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    if sys.argv[1:] == ["golden"]:
-        golden()
-    else:
-        sys.exit(main())
+    sys.exit(main())
