@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from taptrv2_core.errors import CheckpointError, ImageError, PointError
     from taptrv2_core.model import Taptr
     from taptrv2_core.offline import VideoTracks, track_video
-    from taptrv2_core.tracker import Queries, Tracker, Tracks
+    from taptrv2_core.tracker import Tracker
+    from taptrv2_core.tracks import Queries, Tracks
 
 __all__ = [
     "PUBLISHED",
@@ -44,7 +45,8 @@ _HOMES = {
     "errors": ("CheckpointError", "ImageError", "PointError"),
     "model": ("Taptr",),
     "offline": ("VideoTracks", "track_video"),
-    "tracker": ("Queries", "Tracker", "Tracks"),
+    "tracker": ("Tracker",),
+    "tracks": ("Queries", "Tracks"),
 }
 
 if not TYPE_CHECKING:

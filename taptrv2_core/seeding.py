@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptrv2_core.tracker import Tracker, Tracks
+from taptrv2_core.tracker import Tracker
+from taptrv2_core.tracks import Tracks
 
 _EVERY = 4
 """Updates between looks for new corners: the tracker's committing windows are as far apart."""

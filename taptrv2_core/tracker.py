@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,60 +16,11 @@ from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow, WindowResult
 from taptrv2_core.errors import ImageError, PointError
 from taptrv2_core.geometry import PixelMap
 from taptrv2_core.model import Taptr
+from taptrv2_core.tracks import Queries, Tracks
 from taptrv2_core.transfer import to_host
 
 NEW_VISIBILITY = float(torch.tensor(1.0).sigmoid())
 """What the network says of a point in its own frame: visibility logit 1."""
-
-
-@dataclass(frozen=True)
-class Tracks:
-    """Points in one frame; entry i of every array belongs to ``ids[i]``.
-
-    Attributes:
-        ids: (N,) int64.
-        x, y: (N,) float32 pixels of the image; the centre of the top-left pixel is (0, 0).
-        visibility: (N,) float32 in [0, 1].
-        visible: (N,) bool, visibility above 0.5; where false, x and y are a guess.
-        frame_index: number of the frame, from 0.
-        stamp: the stamp given with the frame, or its number.
-        final: whether later windows will leave this result alone.
-        refined: after a committing window, the same for the older frames it holds, oldest first; the first half of
-            them are final.
-    """
-
-    ids: NDArray[np.int64]
-    x: NDArray[np.float32]
-    y: NDArray[np.float32]
-    visibility: NDArray[np.float32]
-    visible: NDArray[np.bool_]
-    frame_index: int
-    stamp: int
-    final: bool = False
-    refined: tuple[Tracks, ...] = ()
-
-    @property
-    def xy(self) -> NDArray[np.float32]:
-        """(N, 2) pixels x, y."""
-        return np.stack((self.x, self.y), axis=-1)
-
-
-@dataclass(frozen=True)
-class Queries:
-    """The points a tracker follows and where each was last; entry i of every array belongs to ``ids[i]``.
-
-    Attributes:
-        ids: (N,) int64.
-        frame_index: (N,) int64, the frame each point was given in; -1: the first image, not seen yet.
-        x, y, visibility, visible: as in `Tracks`, in the newest frame; of a point added since, where it was given.
-    """
-
-    ids: NDArray[np.int64]
-    frame_index: NDArray[np.int64]
-    x: NDArray[np.float32]
-    y: NDArray[np.float32]
-    visibility: NDArray[np.float32]
-    visible: NDArray[np.bool_]
 
 
 class Tracker:

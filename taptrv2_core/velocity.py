@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from taptrv2_core.tracker import Tracks
+from taptrv2_core.tracks import Tracks
 
 
 class Velocities:

@@ -79,8 +79,12 @@ def benchmarks(device: str, folder: Path) -> list[Step]:
     return found
 
 
-def run(step: Step) -> str:
-    """Run a step, note what came of it, and return its output."""
+def run(step: Step, left: float) -> str:
+    """Run a step, for at most the seconds left, note what came of it, and return its output."""
+    if left < 5:
+        step.outcome = "not run, no time left"
+        return step.outcome
+    limit = min(step.limit, left)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     if step.name == "compute-sanitizer":
         environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
@@ -88,13 +92,13 @@ def run(step: Step) -> str:
     with tempfile.TemporaryFile("w+") as log:
         try:
             done = subprocess.run(
-                step.command, cwd=ROOT, env=environment, timeout=step.limit, stdout=log, stderr=subprocess.STDOUT
+                step.command, cwd=ROOT, env=environment, timeout=limit, stdout=log, stderr=subprocess.STDOUT
             )
             step.outcome = "ok" if done.returncode == 0 else f"FAILED (exit code {done.returncode})"
         except subprocess.TimeoutExpired:
             # It runs tens of times slower under compute-sanitizer: not having finished says nothing.
             late = "not finished" if step.name == "compute-sanitizer" else "FAILED: not finished"
-            step.outcome = f"{late} in {step.limit} s"
+            step.outcome = f"{late} in {limit:.0f} s"
         log.seek(0)
         output = log.read()
     step.seconds = round(time.monotonic() - start, 1)
@@ -140,7 +144,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cpu", action="store_true", help="small, on the CPU: checks this script, not a GPU")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu_check", help="folder for the results")
+    parser.add_argument("--seconds", type=float, default=440.0, help="for all checks together (default %(default)g)")
     args = parser.parse_args()
+    end = time.monotonic() + args.seconds
     device = "cpu" if args.cpu else "cuda"
     args.out.mkdir(parents=True, exist_ok=True)
     for old in args.out.glob("*.json"):
@@ -148,7 +154,7 @@ def main() -> int:
     done = steps(device, args.out)
     for step in done:
         print(f"\n== {step.name}", flush=True)
-        print(run(step), flush=True)
+        print(run(step, end - time.monotonic()), flush=True)
     print("\n== summary")
     print(report(done, machine(device), args.out))
     print(f"\nalso in {args.out / 'gpu_check.md'} and gpu_check.json")

@@ -47,7 +47,7 @@ if ! timeout 240 "$python" tools/op_build.py --inplace >"$log" 2>&1; then
 fi
 echo "built in $((SECONDS - start)) s"
 
-"$python" tools/gpu_check.py "$@"
+"$python" tools/gpu_check.py --seconds $((470 - SECONDS)) "$@"
 code=$?
 echo "whole check: $((SECONDS)) s"
 exit $code

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from taptrv2_core.encodings import RgbImage
-from taptrv2_core.tracker import Tracker, Tracks
+from taptrv2_core.tracker import Tracker
+from taptrv2_core.tracks import Tracks
 
 
 def final_tracks(tracker: Tracker, images: Iterable[RgbImage]) -> Iterator[tuple[RgbImage, Tracks]]:

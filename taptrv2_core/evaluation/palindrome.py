@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from taptrv2_core.evaluation.metrics import THRESHOLDS
 from taptrv2_core.evaluation.tracking import Bools, Floats, Video
 from taptrv2_core.model import Taptr
-from taptrv2_core.tracker import Tracker, Tracks
+from taptrv2_core.tracker import Tracker
+from taptrv2_core.tracks import Tracks
 
 
 @dataclass(frozen=True)

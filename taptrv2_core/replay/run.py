@@ -19,10 +19,11 @@ from taptrv2_core.recordings import NANOSECONDS
 from taptrv2_core.replay.measures import Judged
 from taptrv2_core.replay.snapshots import Snapshots
 from taptrv2_core.replay.truth import Truth
-from taptrv2_core.tracker import Tracker, Tracks
+from taptrv2_core.tracker import Tracker
 from taptrv2_core.tracking_run import Follower, PointSource, TrackedFrame
 from taptrv2_core.tracking_run.following import DecodedFrame
 from taptrv2_core.tracking_run.writing import OutputError
+from taptrv2_core.tracks import Tracks
 
 
 @dataclass

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.recordings import Frame
 from taptrv2_core.stamps import Continuity
-from taptrv2_core.tracker import Queries, Tracker, Tracks
+from taptrv2_core.tracker import Tracker
 from taptrv2_core.tracking_run.points import PointSource
+from taptrv2_core.tracks import Queries, Tracks
 
 T = TypeVar("T", bound=np.generic)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.query_files import Query, Schedule, check_queries, grid_queries
 from taptrv2_core.seeding import Seeder, SeedingOptions
-from taptrv2_core.tracker import Tracker, Tracks
+from taptrv2_core.tracker import Tracker
+from taptrv2_core.tracks import Tracks
 
 SEEDED = "auto"
 """The group of points that were found automatically."""

@@ -15,7 +15,8 @@ from taptrv2_core.drawing import point_colours
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.errors import ImageError, PointError, RecordingError
 from taptrv2_core.model import Taptr
-from taptrv2_core.tracker import Tracker, Tracks
+from taptrv2_core.tracker import Tracker
+from taptrv2_core.tracks import Tracks
 
 _MOST_POINTS = 1000
 _LEAST_PAUSE = 0.002  # seconds between images in which clicks get their turn
