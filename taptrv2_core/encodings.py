@@ -1,5 +1,5 @@
-"""Image data in the encodings of ROS's messages to RGB arrays, without ROS and without cv_bridge, which lacks nv12 and
-uyvy and fails on big-endian images."""
+"""Image data in the encodings of ROS's messages to RGB arrays, without ROS and without cv_bridge, which knows fewer and
+ends the process where it was built for another NumPy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Tracked images and depth images paired by stamp.
 
 ``message_filters`` is not used: it gives both out together or not at all, but an image is to be tracked at once, and
-also when its depth is missing; what waits for the depth here are the tracks.
+also when its depth is missing; what waits for the depth here are the tracks. It also gives a depth to one image only.
 """
 
 from __future__ import annotations

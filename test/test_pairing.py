@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,3 +67,33 @@ def test_every_image_gets_its_own_depth_and_each_is_settled_once(lag: int, delay
     )
     settled = feed([(kind, stamp) for _, _, kind, stamp in times], tolerance=40)
     assert [s[:2] for s in settled] == [(s, s + lag) for s in stamps]
+
+
+def synchronized(events: list[tuple[str, int]], tolerance: int) -> list[tuple[int, int]]:
+    """What message_filters makes of the same events: pairs of (item, depth), in ms."""
+    filters = pytest.importorskip("message_filters", reason="comes with a native ROS", exc_type=ImportError)
+    messages = pytest.importorskip("std_msgs.msg", reason="comes with ROS", exc_type=ImportError)
+    inputs = {"i": filters.SimpleFilter(), "d": filters.SimpleFilter()}
+    pairs: list[tuple[int, int]] = []
+    both = filters.ApproximateTimeSynchronizer(list(inputs.values()), 30, tolerance / 1000)
+    both.registerCallback(lambda item, depth: pairs.append((item.number, depth.number)))
+    for kind, ms in events:
+        header = messages.Header()
+        header.stamp.sec, header.stamp.nanosec = divmod(ms * MS, 1000 * MS)
+        inputs[kind].signalMessage(SimpleNamespace(header=header, number=ms))
+    return pairs
+
+
+def test_the_same_pairs_as_message_filters_where_each_image_has_a_depth_of_its_own() -> None:
+    jitter = [0, 7, -6, 3, -8, 8, -2, 5, 1, -7]
+    events = [event for i in range(40) for event in (("i", 1000 + 33 * i), ("d", 1000 + 33 * i + jitter[i % 10]))]
+    expected = synchronized(events, 12)
+    assert len(expected) == 40
+    assert sorted(s[:2] for s in feed(events, 12)) == sorted(expected)
+
+
+def test_message_filters_leaves_images_without_depth_where_depth_is_slower() -> None:
+    """Why it is not used: it gives a depth image to one image only, to the first within the tolerance."""
+    events = [event for i in range(40) for event in ([("i", 1000 + 33 * i)] + [("d", 1000 + 33 * i)] * (i % 2 == 0))]
+    assert len(synchronized(events, 40)) <= 20
+    assert [depth for _, depth, _ in feed(events, 40)].count(None) == 0
