@@ -67,6 +67,19 @@ def test_small_images_are_enlarged_with_their_points() -> None:
     assert (picture[-12:] > 200).any()
 
 
+def test_large_images_are_reduced_with_their_points() -> None:
+    drawer = PointDrawer(DrawStyle(max_width=100, brightness=1.0, tail=4))
+    for x in (90, 120):
+        image = np.full((181, 320, 3), 90, np.uint8)  # more than three times as wide: averaged, then interpolated
+        image[57:66, 27:36] = 250
+        picture = drawer.draw(image, [5], np.array([(x, 100)], np.float32), [True])
+    assert picture.shape == (56, 100, 3)  # an even height
+    assert (picture[31, 37] == point_colours([5])).all()
+    assert (picture[31, 28:34] != 90).any(axis=-1).all()  # its tail
+    assert picture[18, 9].max() > 200
+    assert (picture[:15] == 90).all()
+
+
 def test_a_style_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="brightness"):
         DrawStyle(brightness=0)

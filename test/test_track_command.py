@@ -78,6 +78,20 @@ def check_partial(folder: Path, reason: str, overlay: bool = True) -> int:
     return int(about["images"])
 
 
+@pytest.mark.parametrize(
+    ("given", "width"), [([], 640), (["--overlay-width", "64"], 64), (["--overlay-width", "0"], 640)]
+)
+def test_the_overlay_is_as_wide_as_asked(
+    images: Path, weights: Path, tmp_path: Path, given: list[str], width: int
+) -> None:
+    """These images, 128 pixels wide, are enlarged unless they have to be reduced."""
+    av = pytest.importorskip("av")
+    out = ["--weights", str(weights), "--out", str(tmp_path), "--images", "3", "--grid", "1"]
+    assert main(["track", str(images), *out, *given]) == 0
+    with av.open(str(tmp_path / "overlay.mp4")) as container:
+        assert [(frame.width, frame.height) for frame in container.decode(video=0)] == [(width, width * 3 // 4)] * 3
+
+
 def test_ctrl_c_keeps_what_was_done_and_names_it_partial(film: Path, weights: Path, tmp_path: Path) -> None:
     run = start(film, "--weights", weights, "--out", tmp_path, "--bag", "--grid", "2")
     deadline = time.monotonic() + 100

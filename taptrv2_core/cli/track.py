@@ -15,7 +15,7 @@ from taptrv2_core.cli.options import check_numbers, network
 from taptrv2_core.demos.click import PORT, collect_clicks
 from taptrv2_core.evaluation.progress import counting_bar, say
 from taptrv2_core.query_files import Query
-from taptrv2_core.tracking_run.run import INTERRUPTED, Outcome, Run, TrackOptions, check_packages
+from taptrv2_core.tracking_run.run import INTERRUPTED, OVERLAY_WIDTH, Outcome, Run, TrackOptions, check_packages
 
 _SEED = 64
 _SHOWN = 5
@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     outputs = parser.add_argument_group("outputs", "beside tracks.npz and run.json").add_argument
     outputs("--table", choices=["csv", "parquet"], default="csv", help="kind of the table (default %(default)s)")
     outputs("--overlay", action=argparse.BooleanOptionalAction, default=True, help="overlay.mp4, the points drawn")
+    outputs("--overlay-width", type=int, default=OVERLAY_WIDTH, metavar="N",
+        help="pixels; wider images are reduced for it (default %(default)s; 0: they are not, which takes longer)")
     outputs("--rerun", action="store_true", help="tracks.rrd for the Rerun viewer")
     outputs("--bag", action="store_true", help="tracks_bag, the images and their PointTracks, for RViz or Foxglove")
     add("--streaming", action="store_true",
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Track. 0: all of it; 2: partial results; 130: interrupted, with partial results."""
-    check_numbers(args, images=1, grid=0, seed=0, takeover_interval=1, threads=0)
+    check_numbers(args, images=1, overlay_width=0, grid=0, seed=0, takeover_interval=1, threads=0)
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -65,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     options = TrackOptions(
         input=args.input, out=args.out, topic=args.topic, images=args.images, queries=args.queries, grid=args.grid,
         seed=_SEED if nothing_said else args.seed or 0, streaming=args.streaming,
-        takeover_interval=args.takeover_interval, table=args.table, overlay=args.overlay, rerun=args.rerun,
+        takeover_interval=args.takeover_interval, table=args.table, overlay=args.overlay,
+        overlay_width=args.overlay_width, rerun=args.rerun,
         bag=args.bag,
     )  # fmt: skip
     if args.click:

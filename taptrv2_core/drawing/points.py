@@ -17,7 +17,9 @@ REFERENCE_WIDTH = 640
 """Sizes of a style are in pixels of an image this wide; in wider ones everything grows alike."""
 _SHIFT = 4  # OpenCV draws in sixteenths of a pixel
 _LIMIT = 1 << 18  # and overflows on coordinates far outside
-_BANDS = 3  # parts of a tail, each wider and stronger than the older one
+_BANDS = 2  # parts of a tail, each wider and brighter than the older one
+_FADE = 0.5  # of the colour, from the newest part to the beginning
+_TAIL = 0.75  # opacity
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,21 @@ class DrawStyle:
     hidden: bool = True
     """Draw rings where hidden points are thought to be."""
     min_width: int = 0
-    """Smaller images are enlarged by a whole number to at least this width; 0: the picture has the image's size."""
+    """Smaller images are enlarged by a whole number to at least this width; 0: they are not."""
+    max_width: int = 0
+    """Larger images are reduced to this width; 0: they are not."""
 
     def __post_init__(self) -> None:
         if self.radius <= 0 or self.tail < 0 or self.tail_width <= 0 or not 0 < self.brightness <= 1:
             raise ValueError(f"{self}: radius and tail_width must be above 0, tail at least 0, brightness in (0, 1]")
+
+    def picture_size(self, image: Rgb) -> tuple[int, int]:
+        """(width, height) of the picture of an image; of reduced ones the height is even, as H.264 needs it."""
+        height, width = image.shape[:2]
+        if self.max_width and width > self.max_width:
+            return self.max_width, max(2, 2 * round(height * self.max_width / width / 2))
+        scale = max(1, -(-self.min_width // width))
+        return scale * width, scale * height
 
 
 class PointDrawer:
@@ -69,14 +81,14 @@ class PointDrawer:
         """
         style = self.style
         self._remember(ids, xy, visible)
-        palette = (point_colours(self._ids) if colours is None else np.asarray(colours)).tolist()
-        scale = max(1, -(-style.min_width // image.shape[1]))
-        unit = max(0.5, image.shape[1] * scale / REFERENCE_WIDTH)
-        canvas = self._background(image, scale)
-        places = _fixed_point(self._xy, scale)
+        palette = point_colours(self._ids) if colours is None else np.asarray(colours, dtype=np.uint8)
+        size = style.picture_size(image)
+        unit = max(0.5, size[0] / REFERENCE_WIDTH)
+        canvas = self._background(image, size)
+        places = _fixed_point(self._xy, np.array(size) / image.shape[1::-1])
         if style.tail:
             canvas = self._draw_tails(canvas, places, palette, unit)
-        self._draw_points(canvas, places[-1], palette, unit)
+        self._draw_points(canvas, places[-1], palette.tolist(), unit)
         return canvas
 
     def _remember(self, ids: ArrayLike, xy: ArrayLike, visible: ArrayLike) -> None:
@@ -90,30 +102,33 @@ class PointDrawer:
         seen[-1] = np.asarray(visible, dtype=bool).reshape(-1)
         self._ids, self._xy, self._seen = numbers, history, seen
 
-    def _background(self, image: Rgb, scale: int) -> Rgb:
-        if scale > 1:
-            size = (image.shape[1] * scale, image.shape[0] * scale)
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    def _background(self, image: Rgb, size: tuple[int, int]) -> Rgb:
+        resized = _resized(image, size)
         if self.style.brightness == 1:
-            return np.array(image, dtype=np.uint8, order="C")
-        return np.asarray(cv2.convertScaleAbs(image, alpha=self.style.brightness), dtype=np.uint8)
+            return np.array(resized, dtype=np.uint8, order="C") if resized is image else resized
+        return np.asarray(cv2.convertScaleAbs(resized, alpha=self.style.brightness), dtype=np.uint8)
 
-    def _draw_tails(self, canvas: Rgb, places: NDArray[np.int32], palette: list[Any], unit: float) -> Rgb:
-        """Oldest parts first; blending with the image after each makes them the faintest."""
+    def _draw_tails(self, canvas: Rgb, places: NDArray[np.int32], palette: NDArray[np.uint8], unit: float) -> Rgb:
+        """Oldest parts first, the thinnest and darkest; all are blended with the image at once, which costs most."""
         known: NDArray[np.bool_] = self._seen[1:] & self._seen[:-1] & np.isfinite(self._xy[:-1]).all(axis=-1)
-        known &= (places[1:] != places[:-1]).any(axis=-1)
-        steps = np.ascontiguousarray(np.stack((places[:-1], places[1:]), axis=2).swapaxes(0, 1))  # (N, tail, 2, 2)
+        # What lies under a point's own disc is left out: points that hardly move would cost as much as others.
+        outside = (np.abs(places - places[-1]) > self.style.radius * unit * (1 << _SHIFT)).any(axis=-1)
+        shown = known & (outside[1:] | outside[:-1] | (~self._seen[-1] & (places[1:] != places[:-1]).any(axis=-1)))
+        tracks = np.ascontiguousarray(places.swapaxes(0, 1))  # (N, tail + 1, 2)
         layer = canvas.copy()
         edges = np.linspace(0, self.style.tail, _BANDS + 1).round().astype(int).tolist()
         for band, (first, last) in enumerate(pairwise(edges), start=1):
             width = max(1, round(self.style.tail_width * unit * band / _BANDS))
-            smooth = cv2.LINE_AA if width == 1 else cv2.LINE_8  # smooth wide lines take thirty times as long
-            drawn = known[first:last].T
-            for point in np.flatnonzero(drawn.any(axis=1)).tolist():
-                lines = steps[point, first:last][drawn[point]]
-                cv2.polylines(layer, lines, False, palette[point], width, smooth, _SHIFT)
-            layer = np.asarray(cv2.addWeighted(layer, 0.75, canvas, 0.25, 0), dtype=np.uint8)
-        return layer
+            smooth = cv2.LINE_AA if width == 1 else cv2.LINE_8  # smooth wide lines take three times as long
+            colours = np.rint(palette * (1 - _FADE * (1 - band / _BANDS))).tolist()
+            steps = shown[first:last]
+            whole: NDArray[np.bool_] = np.all(known[first:last], axis=0)
+            for point in np.flatnonzero(steps.any(axis=0)).tolist():
+                lines = [tracks[point, first : last + 1]]
+                if not whole[point]:
+                    lines = [tracks[point, i : i + 2] for i in (first + np.flatnonzero(steps[:, point])).tolist()]
+                cv2.polylines(layer, lines, False, colours[point], width, smooth, _SHIFT)
+        return np.asarray(cv2.addWeighted(layer, _TAIL, canvas, 1 - _TAIL, 0, dst=layer), dtype=np.uint8)
 
     def _draw_points(self, canvas: Rgb, places: NDArray[np.int32], palette: list[Any], unit: float) -> None:
         style, one = self.style, 1 << _SHIFT
@@ -144,7 +159,20 @@ def _text(picture: Rgb, text: str, corner: tuple[int, int], size: float, colour:
     cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, colour, max(1, round(2.4 * size)), cv2.LINE_AA)
 
 
-def _fixed_point(xy: NDArray[np.float32], scale: int) -> NDArray[np.int32]:
-    """Pixels of the image -> sixteenths of pixels of the enlarged one (pixel centres are whole numbers in both)."""
+def _resized(image: Rgb, size: tuple[int, int]) -> Rgb:
+    """The image itself where it has that (width, height)."""
+    width, height = image.shape[1], image.shape[0]
+    if size[0] >= width:
+        return image if size == (width, height) else np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC))
+    # Averaging over whole pixels, and then what is left between the nearest, is five times as fast as averaging alone.
+    step = width // size[0]
+    if step > 1:
+        image = np.asarray(cv2.resize(image, (width // step, height // step), interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def _fixed_point(xy: NDArray[np.float32], scale: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Pixels of the image -> sixteenths of pixels of a picture ``scale`` (of x, of y) times as large (pixel centres are
+    whole numbers in both)."""
     places = ((np.nan_to_num(xy) + 0.5) * scale - 0.5) * (1 << _SHIFT)
     return np.clip(places.round(), -_LIMIT, _LIMIT).astype(np.int32)

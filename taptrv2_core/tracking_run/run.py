@@ -30,6 +30,7 @@ from taptrv2_core.tracking_run.workspace import Workspace
 from taptrv2_core.tracking_run.writing import OutputError, Outputs
 
 _AHEAD = 4  # images
+OVERLAY_WIDTH = 640  # what drawing and encoding cost grows with the area
 INTERRUPTED = "interrupted"
 SUMMARY = "run.json"
 
@@ -55,6 +56,8 @@ class TrackOptions:
     takeover_interval: int = 1
     table: str = "csv"
     overlay: bool = True
+    overlay_width: int = OVERLAY_WIDTH
+    """Pixels; wider images are reduced for it. 0: none are."""
     rerun: bool = False
     bag: bool = False
 
@@ -187,7 +190,7 @@ class Run:
             "tracks.csv": lambda path: CsvTable(path, labels),
             "tracks.parquet": lambda path: ParquetTable(path, labels),
             "tracks.npz": lambda path: TapVidArrays(path, labels),
-            "overlay.mp4": lambda path: OverlayVideo(path, rate),
+            "overlay.mp4": lambda path: OverlayVideo(path, rate, self._options.overlay_width),
             "tracks.rrd": lambda path: RerunRecording(path, labels),
             "tracks_bag": lambda path: TracksBag(path, recording.topic, recording.is_bag, labels),
         }

@@ -17,10 +17,10 @@ class OverlayVideo:
 
     label = "Overlay"
 
-    def __init__(self, path: Path, rate: float) -> None:
-        """``rate`` in images a second."""
+    def __init__(self, path: Path, rate: float, max_width: int = 0) -> None:
+        """``rate`` in images a second; wider images are reduced to ``max_width`` pixels, 0: they are not."""
         self.path = path
-        self._drawer = PointDrawer(DrawStyle(min_width=_MIN_WIDTH))
+        self._drawer = PointDrawer(DrawStyle(min_width=min(_MIN_WIDTH, max_width or _MIN_WIDTH), max_width=max_width))
         self._video = VideoWriter(path, rate, fast=True)
 
     def write(self, frame: TrackedFrame) -> None:
