@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
+from taptrv2_core.prepared import PackedConv
 
 Norm = Callable[[int], nn.Module]
 
@@ -39,6 +40,14 @@ def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
 
 
+def _unit(conv: nn.Module, norm: nn.Module, relu: nn.Module, x: Tensor, add: Tensor | None = None) -> Tensor:
+    """Convolution, normalisation, what is to be added if anything, ReLU."""
+    if isinstance(conv, PackedConv):  # the norm is part of it
+        return conv(x, relu=True, add=add)  # type: ignore[no-any-return]
+    y = norm(conv(x))
+    return relu(y if add is None else y + add)  # type: ignore[no-any-return]
+
+
 class _Block(nn.Module):
     """Residual block; subclasses define the branch beside the shortcut."""
 
@@ -49,12 +58,11 @@ class _Block(nn.Module):
         if stride != 1 or inputs != outputs:
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
 
-    def branch(self, x: Tensor) -> Tensor:
+    def branch(self, x: Tensor, shortcut: Tensor) -> Tensor:
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return self.relu(self.branch(x) + shortcut)
+        return self.branch(x, x if self.downsample is None else self.downsample(x))
 
 
 class Bottleneck(_Block):
@@ -66,10 +74,10 @@ class Bottleneck(_Block):
         self.conv2, self.bn2 = _conv3x3(width, width, stride), norm(width)
         self.conv3, self.bn3 = nn.Conv2d(width, 4 * width, 1, bias=False), norm(4 * width)
 
-    def branch(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        return self.bn3(self.conv3(x))
+    def branch(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        x = _unit(self.conv1, self.bn1, self.relu, x)
+        x = _unit(self.conv2, self.bn2, self.relu, x)
+        return _unit(self.conv3, self.bn3, self.relu, x, shortcut)
 
 
 class BasicBlock(_Block):
@@ -80,8 +88,9 @@ class BasicBlock(_Block):
         self.conv1, self.bn1 = _conv3x3(inputs, width, stride), norm(width)
         self.conv2, self.bn2 = _conv3x3(width, width), norm(width)
 
-    def branch(self, x: Tensor) -> Tensor:
-        return self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+    def branch(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        x = _unit(self.conv1, self.bn1, self.relu, x)
+        return _unit(self.conv2, self.bn2, self.relu, x, shortcut)
 
 
 def _stage(block: type[_Block], inputs: int, width: int, blocks: int, stride: int, norm: Norm) -> nn.Sequential:
@@ -115,7 +124,7 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised RGB -> four levels (B, channels[i], ~H / stride, ~W / stride)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.maxpool(_unit(self.conv1, self.bn1, self.relu, images))
         levels = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)

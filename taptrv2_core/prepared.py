@@ -90,12 +90,17 @@ class PackedConv(nn.Module):
         self.weight: Tensor | None = None
         self.size: list[int] = []
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, ...)."""
+    def forward(self, x: Tensor, relu: bool = False, add: Tensor | None = None) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, ...), with ``add`` of that shape added to it before a ReLU."""
         if self.weight is None or list(x.shape) != self.size:
             self.size = list(x.shape)
             self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.conv.weight, *self.shape, self.size)
-        return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.conv.bias, *self.shape, "none", [], "")  # type: ignore[no-any-return]
+        after = "relu" if relu else "none"
+        run = torch.ops.mkldnn._convolution_pointwise
+        if add is None:
+            return run(x, self.weight, self.conv.bias, *self.shape, after, [], "")  # type: ignore[no-any-return]
+        sum_then = ("add", 1.0, after if relu else None, [], "")
+        return run.binary(x, add, self.weight, self.conv.bias, *self.shape, *sum_then)  # type: ignore[no-any-return]
 
 
 def packs(weight: Tensor) -> bool:
