@@ -99,7 +99,7 @@ class PackedConv(nn.Module):
         run = torch.ops.mkldnn._convolution_pointwise
         if add is None:
             return run(x, self.weight, self.conv.bias, *self.shape, after, [], "")  # type: ignore[no-any-return]
-        sum_then = ("add", 1.0, after if relu else None, [], "")
+        sum_then: Any = ("add", 1.0, after if relu else None, [], "")
         return run.binary(x, add, self.weight, self.conv.bias, *self.shape, *sum_then)  # type: ignore[no-any-return]
 
 
