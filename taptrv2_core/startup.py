@@ -20,9 +20,10 @@ def settle_environment() -> None:
     # on makes a step take ten times as long (docs/benchmarks).
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     # How many compiled kernels PyTorch and oneDNN keep, 1024 by default: each number of points needs some of its own,
-    # of a quarter of a megabyte, so where points come and go memory would rise by hundreds of megabytes.
+    # of a third of a megabyte, so where points come and go memory would rise by hundreds of megabytes. Two cameras, now
+    # together and now apart, need about 100 at a time.
     for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-        os.environ.setdefault(name, "256")
+        os.environ.setdefault(name, "128")
 
 
 def share_one_heap() -> bool:

@@ -1,7 +1,7 @@
 """A camera for tests, in a process of its own: reads orders as JSON lines, publishes images, answers each order.
 
 An order: {"count": images, "period": seconds between, "start": index of the first, "size": [height, width],
-"fault": ""}. Image i has stamp 1000 + i / 10 seconds and frame_id "camera_i".
+"fault": ""}. Image i has stamp 1000 + i / 10 seconds and frame_id "camera_i". No images: wait until nobody subscribes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main(topic: str, kind: str) -> None:
     publisher = node.create_publisher(CompressedImage if compressed else Image, topic, qos)
     for line in sys.stdin:
         order = json.loads(line)
-        while publisher.get_subscription_count() == 0:
+        while (publisher.get_subscription_count() == 0) == (order["count"] > 0):
             time.sleep(0.02)
         size = order["size"][0], order["size"][1]
         messages = [camera_message(order["start"] + i, size, compressed, order["fault"]) for i in range(order["count"])]

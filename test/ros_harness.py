@@ -201,6 +201,12 @@ class Robot:
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.diagnostics.update({status.name: status for status in message.status})
 
+    def wait_for_no_node(self) -> None:
+        """Until the services have gone; then forget what was received."""
+        wait_until(lambda: not any(client.service_is_ready() for client in self._clients.values()), "the services' end")
+        for received in (self.tracks, self.refined, self.status):
+            received.clear()
+
     def close(self) -> None:
         self._executor.shutdown()
         self._thread.join()
@@ -212,7 +218,7 @@ class Setup:
     """A node with a tiny network, a camera and a robot; closed in this order: camera, node, robot."""
 
     def __init__(self, folder: Path, weights: Path, kind: str = "raw", **parameters: Any) -> None:
-        self.log = folder / "node.log"
+        self.log, self._said = folder / "node.log", 0
         values = {
             "image_topic": IMAGES,
             "image_transport": kind,
@@ -237,6 +243,26 @@ class Setup:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def anew(self) -> None:
+        """As just started, without the seconds that a process takes: clean up, configure, activate."""
+        self.clean_up()
+        self.camera.publish(0, 0)
+        self.robot.wait_for_no_node()
+        self._said = len(self.log.read_text())
+        assert self.robot.transition("configure")
+        assert self.robot.transition("activate")
+        self.robot.wait_for_node(self.node)
+
+    def clean_up(self) -> None:
+        """Let the node sum up what it did, in its log."""
+        for state, label in (("active", "deactivate"), ("inactive", "cleanup")):
+            if self.robot.state() == state:
+                assert self.robot.transition(label)
+
+    def said(self) -> str:
+        """What the node has logged since it began anew."""
+        return self.log.read_text()[self._said :]
 
     def track(self, count: int, start: int, **order: Any) -> list[PointTracks]:
         """Publish images one at a time, each when the tracks of the one before are there; returns all their tracks."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +14,6 @@ from ros_harness import SIZE, Setup, wait_until
 from tiny import tiny_model
 
 from taptrv2_core import Tracker, load_model, save_checkpoint
-from taptrv2_ros.demo.errors import DemoError
-from taptrv2_ros.demo.node_process import NodeProcess
 from taptrv2_ros.srv import AddPoints
 
 START = [(20.0, 10.0), (40.5, 30.25), (33.0, 24.0)]
@@ -32,10 +26,17 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def setup(tmp_path: Path, weights: Path) -> Iterator[Setup]:
-    with Setup(tmp_path, weights, max_points=8) as running:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[Setup]:
+    with Setup(tmp_path_factory.mktemp("node"), weights, max_points=8) as running:
         yield running
+
+
+@pytest.fixture
+def setup(running: Setup) -> Setup:
+    """The same process for all tests; what it tracks is each test's own."""
+    running.anew()
+    return running
 
 
 def test_tracks_are_the_trackers_and_carry_the_images_header(setup: Setup, weights: Path) -> None:
@@ -154,8 +155,8 @@ def test_faulty_images_are_told_once_and_do_not_stop_it(setup: Setup) -> None:
         setup.camera.publish(1, index, fault="encoding", period=0.05)
     assert list(setup.track(1, 8)[0].ids) == ids
     assert setup.robot.wait_for_tracks("camera_8").frame_index == 1
-    setup.node.stop()
-    log = setup.log.read_text()
+    setup.clean_up()
+    log = setup.said()
     assert log.count("image data is cut short") == 1
     assert log.count("encoding 'hologram' is not supported") == 1
     assert "9 images received, 2 tracked, 0 dropped, 7 refused" in log
@@ -170,76 +171,5 @@ def test_a_change_of_size_starts_anew(setup: Setup) -> None:
         (1, 1, 32, 40),
     ]
     assert len(changed[-1].ids) == 0
-    assert "from 64x48 to 40x32" in setup.log.read_text()
+    assert "from 64x48 to 40x32" in setup.said()
     assert not setup.robot.add([(63.0, 5.0)]).success
-
-
-def test_a_flood_drops_images_and_not_requests(tmp_path: Path, weights: Path) -> None:
-    with Setup(tmp_path, weights) as setup:
-        size, flood = (480, 640), 90  # fewer than the queues of DDS hold, so that none is lost on the way
-        setup.track(1, 0, size=size)
-        setup.robot.add([(x, y) for x in np.linspace(0, 639, 16) for y in np.linspace(0, 479, 16)])
-        setup.camera.order(flood, 1, size=size)
-        slowest = 0.0
-        for _ in range(8):
-            started = time.monotonic()
-            (point,) = setup.robot.add([(10.0, 10.0)]).ids
-            assert setup.robot.remove([point]).success
-            slowest = max(slowest, time.monotonic() - started)
-        setup.camera.wait()
-        last = setup.robot.wait_for_tracks(f"camera_{flood}")  # the newest wins
-        assert slowest < 5.0
-        assert last.dropped_images > 0
-        assert last.frame_index + 1 + last.dropped_images == 1 + flood
-        indices = [t.frame_index for t in setup.robot.tracks]
-        assert indices == list(range(len(indices)))  # an answer for every image that was processed
-        assert setup.node.stop() == 0
-        assert "Traceback" not in setup.log.read_text()
-
-
-def test_compressed_images(tmp_path: Path, weights: Path) -> None:
-    tracker = Tracker(load_model(weights, device="cpu"))
-    with Setup(tmp_path, weights, kind="compressed") as setup:
-        setup.track(1, 0)
-        tracker.step(camera_image(0, *SIZE))
-        setup.robot.add(START)
-        tracker.add_points(START)
-        message = setup.track(3, 1)[-1]
-        tracks = [tracker.step(camera_image(i, *SIZE)) for i in (1, 2, 3)][-1]
-        np.testing.assert_allclose(message.x, tracks.x, atol=1e-2)
-        setup.camera.publish(1, 4, fault="truncated")
-        assert setup.track(1, 5)[0].frame_index == 4
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_it_cleanly_under_load(tmp_path: Path, weights: Path, number: signal.Signals) -> None:
-    with Setup(tmp_path, weights) as setup:
-        setup.track(1, 0, size=(240, 320))
-        setup.robot.add([(x, y) for x in np.linspace(0, 319, 8) for y in np.linspace(0, 239, 8)])
-        setup.camera.order(40, 1, size=(240, 320), period=0.02)
-        setup.robot.wait_for_tracks("camera_1")
-        os.kill(setup.node.pid, number)  # and then SIGINT, as launch repeats it
-        assert setup.node.stop() == 0
-        log = setup.log.read_text()
-        assert "Traceback" not in log
-        assert re.search(r"\d+ images received, \d+ tracked", log)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "reason"),
-    [
-        (
-            {"cameras": ["front", "left side"]},
-            "parameter 'cameras' is ['front', 'left side']: 'left side' is not made of",
-        ),
-        ({"max_points": 0}, "parameter 'max_points' must be an integer from 1 to 100000"),
-        ({"image_transport": "theora"}, "parameter 'image_transport' is 'theora', which is none of raw, compressed"),
-    ],
-)
-def test_what_it_cannot_start_with(tmp_path: Path, parameters: dict[str, object], reason: str) -> None:
-    node = NodeProcess(parameters, tmp_path / "node.log", lambda _: None)
-    with pytest.raises(DemoError) as caught:
-        wait_until(lambda: node.check() is not None, "its end")
-    assert "the node ended with status 1" in str(caught.value)
-    assert reason in str(caught.value)
-    assert "Traceback" not in (tmp_path / "node.log").read_text()
