@@ -103,11 +103,12 @@ class Robot:
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
         self._thread.start()
 
-    def wait_for_node(self, node: NodeProcess) -> None:
-        """Until its services answer and its tracks can be received."""
+    def wait_for_node(self, node: NodeProcess | None = None) -> None:
+        """Until its services answer and its tracks can be received; fails with its words if its process ends."""
 
         def ready() -> bool:
-            node.check()
+            if node is not None:
+                node.check()
             services = all(client.service_is_ready() for client in self._clients.values())
             return services and self.node.count_publishers(f"{self.prefix}/tracks") > 0
 
