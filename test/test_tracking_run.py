@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +24,7 @@ from taptrv2_core.evaluation.adapter import StreamingTaptr
 from taptrv2_core.evaluation.datasets import _tapvid_sample
 from taptrv2_core.query_files import Query, read_queries
 from taptrv2_core.recordings import Frame, open_recording
-from taptrv2_core.tracking_run import Follower, PointSource, TrackedFrame, threads
+from taptrv2_core.tracking_run import Follower, PointSource, TrackedFrame
 from taptrv2_core.tracking_run.following import DecodedFrame
 from taptrv2_core.tracking_run.outputs.table import ParquetTable
 from taptrv2_core.tracking_run.points import Label
@@ -154,27 +152,6 @@ def test_writing_behind_keeps_the_order_and_reports_errors_for_good() -> None:
     for _ in range(2):
         with pytest.raises(OSError, match="disk full"):
             writer.close()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is the whole process's")
-def test_writing_stands_back_until_it_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order of the items is kept, and nothing is done twice."""
-    monkeypatch.setattr(threads, "_LATE", 0.3)
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    done: list[tuple[int, int]] = []
-
-    def write(item: int) -> None:
-        done.append((item, os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
-        if item == 3:
-            time.sleep(0.4)
-
-    before = threading.active_count()
-    writer = WriteBehind(write, 2)
-    for i in range(8):
-        writer.put(i)
-    writer.close()
-    assert done == [(i, 19 if i <= 3 else own) for i in range(8)]
-    assert threading.active_count() == before
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

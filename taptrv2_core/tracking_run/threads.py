@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 _POLL = 0.1  # seconds between looks at whether the other side still lives
-_LAST = 19  # the least of priorities
-_LATE = 0.5  # seconds for one item
 
 
 class ReadAhead(Generic[T]):
@@ -69,26 +64,15 @@ class ReadAhead(Generic[T]):
 
 class WriteBehind(Generic[T]):
     """Calls a function with one item after another in a thread. What it raises ends it, and is raised
-    by every later call from here.
-
-    The thread stands back behind all others, since the tracker's wait for each other: where cores are scarce it works
-    while one of them is idle. On a machine that others keep busy too it would get nowhere that way, and hold up Python
-    meanwhile; once an item is late, a thread that does not stand back takes over.
-    """
+    by every later call from here."""
 
     def __init__(self, function: Callable[[T], None], behind: int) -> None:
         """``behind`` bounds how many items wait."""
         self._function = function
         self._waiting: queue.Queue[tuple[T | None, bool]] = queue.Queue(behind)
         self._error: BaseException | None = None
-        self._late, self._over = threading.Event(), False
-        # Both are started here: a thread inherits how far it stands back, and nobody can come forward again.
-        self._threads = [
-            threading.Thread(target=run, name="write behind", daemon=True)
-            for run in (self._stand_back, self._take_over)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._run, name="write behind", daemon=True)
+        self._thread.start()
 
     def put(self, item: T) -> None:
         """Hand over the next item; waits while too many are waiting."""
@@ -99,8 +83,7 @@ class WriteBehind(Generic[T]):
         try:
             self._offer((None, False))
         finally:
-            for thread in self._threads:
-                thread.join()
+            self._thread.join()
         self._raise()
 
     def _offer(self, entry: tuple[T | None, bool]) -> None:
@@ -116,28 +99,13 @@ class WriteBehind(Generic[T]):
         if self._error is not None:
             raise self._error
 
-    def _stand_back(self) -> None:
-        if sys.platform == "linux":  # elsewhere a priority is the whole process's
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LAST)
-        while (seconds := self._next()) is not None and seconds < _LATE:
-            pass
-        self._over = seconds is None
-        self._late.set()
-
-    def _take_over(self) -> None:
-        self._late.wait()
-        while not self._over and self._next() is not None:
-            pass
-
-    def _next(self) -> float | None:
-        """Do what is next; the seconds it took, None if there is nothing more."""
-        item, more = self._waiting.get()
-        if not more:
-            return None
-        begun = time.perf_counter()
-        try:
-            self._function(item)  # type: ignore[arg-type]
-        except BaseException as error:
-            self._error = error
-            return None
-        return time.perf_counter() - begun
+    def _run(self) -> None:
+        while True:
+            item, more = self._waiting.get()
+            if not more:
+                return
+            try:
+                self._function(item)  # type: ignore[arg-type]
+            except BaseException as error:
+                self._error = error
+                return
