@@ -35,6 +35,9 @@ class ModelConfig:
     """Where a new frame's reference points begin. "none", as published: where the newest committed window left them;
     "flow": at the last frame's answer, moved by optical flow where that can be trusted (`taptrv2_core.motion`)."""
 
+    search: bool = False
+    """Whether lost points are searched for in the whole image (`taptrv2_core.search`)."""
+
     @property
     def head_channels(self) -> int:
         """D: channels of one head."""
@@ -56,7 +59,7 @@ PUBLISHED = ModelConfig(
 SMALL = ModelConfig(
     name="small", input_size=(256, 256), backbone="compact", channels=128, heads=4,
     encoder_layers=1, decoder_layers=4, encoder_feedforward=256, decoder_feedforward=512,
-    query_align_corners=False, freeze_batch_norm=False, motion="flow",
+    query_align_corners=False, freeze_batch_norm=False, motion="flow", search=True,
 )  # fmt: skip
 """The network whose weights this project trains and ships; real time on a CPU."""
 

@@ -16,7 +16,7 @@ from taptrv2_core.cuda_graphs import WindowGraphs
 from taptrv2_core.decoder import EVERY, Masks
 from taptrv2_core.frame_ring import FrameRing
 from taptrv2_core.model import Memory, Taptr
-from taptrv2_core.motion import FlowImage, MotionPrior, filtered
+from taptrv2_core.motion import FlowImage, MotionPrior, Prediction, filtered
 from taptrv2_core.query_state import QueryState
 
 VISIBLE_CLASS = 1
@@ -124,9 +124,11 @@ class SlidingWindow:
         window._ring, window._graphs = self._ring.fresh(), self._graphs
         return window
 
-    def push(self, image: Tensor) -> None:
-        """Take in a frame: (3, H, W) RGB in [0, 1]; every frame of a stream has the same size."""
-        flow_image = None if self._motion is None else FlowImage.of_input(image)
+    def push(self, image: Tensor, flow_image: FlowImage | None = None) -> None:
+        """Take in a frame: (3, H, W) RGB in [0, 1]; every frame of a stream has the same size. ``flow_image``: of it as
+        it was before it was resized, if it was and the network uses flow."""
+        if self._motion is not None and flow_image is None:
+            flow_image = FlowImage.of_input(image)
         self.push_memory(self.model.encode(image.unsqueeze(0)), flow_image)
 
     def push_memory(self, memory: Memory, flow_image: FlowImage | None = None) -> None:
@@ -139,11 +141,21 @@ class SlidingWindow:
         if self.state is not None:
             self.state = self.state.entered(slot)
         if self._motion is not None and flow_image is not None:
-            position, known, found = self._motion.enter(flow_image)
-            if self.state is not None:
-                device = self.model.device
-                position = position.to(self.state.reference)
-                self.state = self.state.starting_at(slot, position, known.to(device), found.to(device))
+            self._begin(slot, self._motion.enter(flow_image))
+
+    def _begin(self, slot: int, prediction: Prediction) -> None:
+        """The newest frame begins where it is predicted; points that flow has lost, where the search finds them."""
+        if self.state is None:
+            return
+        position = prediction.position.to(self.state.reference)
+        lost = (prediction.known & (prediction.gain == 1)).nonzero().flatten().to(position.device)
+        if self.model.search is not None and len(lost):
+            initial = self.state.initial.index_select(1, lost)
+            memory = self.memory(self.frame)
+            found = self.model.search.find(memory.tokens, memory.level_shapes, initial, position[None, lost])
+            position = position.index_copy(0, lost, found[0])
+        known, gain = (t.to(position.device) for t in (prediction.known, prediction.gain))
+        self.state = self.state.starting_at(slot, position, known, gain)
 
     def memory(self, frame: int) -> Memory:
         """Of a frame that is held."""
@@ -230,5 +242,6 @@ class SlidingWindow:
         visibility = torch.where(masks.updated[:, wanted], last.visibility, visibility[:, wanted])
         moved = last.reference
         if self._motion is not None:
-            moved = filtered(reference[:, wanted], moved, state.found[:, :count][:, wanted])
+            begun, gain = (t[:, :count][:, wanted] for t in (state.begun, state.gain))
+            moved = filtered(begun, moved, gain)
         return WindowResult(moved, visibility, last.hidden), masks.updated

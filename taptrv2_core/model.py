@@ -18,6 +18,7 @@ from taptrv2_core.geometry import sine_code
 from taptrv2_core.inference import Fast, folded
 from taptrv2_core.layers import mlp, modules
 from taptrv2_core.prepared import Linear, Prepared
+from taptrv2_core.search import Search
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -83,6 +84,7 @@ class Taptr(Prepared):
         self.bbox_embed = self.transformer.decoder.bbox_embed
         self.class_embed = self.transformer.decoder.class_embed
         self.query_between_window_updater = mlp(3 * c, c, c)
+        self.search = Search(config) if config.search else None
 
     def prepare(self, dtype: torch.dtype | None = None) -> Taptr:
         """Make the network fast for tracking: eval mode, no gradients, another dtype if given; returns itself.

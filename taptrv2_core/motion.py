@@ -5,8 +5,10 @@ network of `ModelConfig.motion` "flow" begins nearer: pyramidal Lucas-Kanade (Op
 and the network then corrects it by what it knows of the point's appearance, so that flow's drift does not add up.
 
 Flow is exact from frame to frame and drifts; the network does not drift, and its error of a pixel or two differs from
-frame to frame. So they are put together as in a Kalman filter of fixed gain: while the two agree to within `GATE`, the
-answer is flow's prediction moved towards the network's measurement by the share `GAIN`; otherwise it is the network's.
+frame to frame. So a Kalman filter puts them together, one variance P a point. Where a point is given, P is 0. Flow adds
+to it, the more the farther a point followed forward and back again misses where it came from. The network's answer is a
+measurement of variance R: while the two agree to within `GATE`, flow's prediction is moved towards it by the share
+K = P / (P + R), and P becomes (1 - K) P; otherwise the answer is the network's and P is R.
 """
 
 from __future__ import annotations
@@ -22,10 +24,14 @@ from torch import Tensor
 from taptrv2_core.geometry import PixelMap, inverse_sigmoid
 
 LONGEST_SIDE = 640
-"""Larger images are reduced for flow: more detail does not help a first guess."""
-GAIN = 0.15
+"""Larger images are reduced to this for flow: more detail costs time, and flow gives up on smooth surfaces sooner."""
+UNIT = 256
+"""Variances and the gate are in pixels of an image of 256 x 256."""
+NETWORK_VARIANCE = 4.0
+"""R, square pixels."""
+FLOW_VARIANCE = (0.01, 10.0)
+"""What a frame of flow adds to P: square pixels, and square pixels for every pixel by which the point misses."""
 GATE = 4.0
-"""Pixels of an image of 256 x 256."""
 RETURN = 1.0
 """Pixels within which a point followed forward and back again must return."""
 
@@ -48,9 +54,9 @@ class FlowImage:
         import cv2  # here, so that training and the ops' checks need only torch and numpy
 
         height, width = image.shape[:2]
-        factor = -(-max(height, width) // LONGEST_SIDE)
+        factor = max(height, width) / LONGEST_SIDE
         if factor > 1:
-            size = (max(1, width // factor), max(1, height // factor))
+            size = (max(1, round(width / factor)), max(1, round(height / factor)))
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         if image.dtype != np.uint8:
             image = np.rint(image * 255).astype(np.uint8)
@@ -64,75 +70,124 @@ class FlowImage:
         return cls.of(array, (array.shape[0], array.shape[1]))
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """Where N queries begin in a new frame.
+
+    Attributes:
+        position: (N, 2) float64 x, y in [0, 1].
+        known: (N,) bool, whether that is known at all.
+        gain: (N,) float64 in (0, 1], K: the network's share in the answer; 1 where flow has not found the point.
+        variance: (N,) float64, P before the network's measurement.
+    """
+
+    position: Tensor
+    known: Tensor
+    gain: Tensor
+    variance: Tensor
+
+    def kept(self, rows: Tensor) -> Prediction:
+        """Only the queries in ``rows`` (n,) int64."""
+        return Prediction(self.position[rows], self.known[rows], self.gain[rows], self.variance[rows])
+
+    def joined(self, other: Prediction) -> Prediction:
+        """These queries, then the others."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Prediction(*(torch.cat(pair) for pair in pairs))
+
+
 class MotionPrior:
     """The last answer of each query, and where flow takes it in the next frame. Rows are those of the engine."""
 
     def __init__(self) -> None:
         self._image: FlowImage | None = None
-        self._position = torch.zeros(0, 2, dtype=torch.float64)
-        self._visible = torch.zeros(0, dtype=torch.bool)
-        self._known = torch.zeros(0, dtype=torch.bool)
+        self._begun = _given(torch.zeros(0, 2), newest=True)
+        self._position = self._begun.position
+        self._visible = self._known = self._begun.known
+        self._variance = self._begun.variance
 
     def add(self, position: Tensor, newest: bool) -> None:
         """More queries, (N, 2) x, y in [0, 1]; ``newest``: of the newest frame, so that these are its answers."""
-        flags = torch.full((len(position),), newest)
-        self._position = torch.cat((self._position, position.cpu().double()))
-        self._visible = torch.cat((self._visible, flags))
-        self._known = torch.cat((self._known, flags))
+        new = _given(position, newest)
+        self._begun = self._begun.joined(new)
+        self._position = torch.cat((self._position, new.position))
+        self._visible = torch.cat((self._visible, new.known))
+        self._known = torch.cat((self._known, new.known))
+        self._variance = torch.cat((self._variance, new.variance))
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the queries in ``rows`` (n,) int64."""
         rows = rows.cpu()
-        self._position, self._visible, self._known = self._position[rows], self._visible[rows], self._known[rows]
+        self._begun = self._begun.kept(rows)
+        self._position, self._variance = self._position[rows], self._variance[rows]
+        self._visible, self._known = self._visible[rows], self._known[rows]
 
     def answer(self, position: Tensor, visible: Tensor) -> None:
         """The newest frame's answer: position (N, 2) in [0, 1], visible (N,) bool."""
-        self._position, self._visible = position.cpu().double(), visible.cpu()
+        begun, self._position, self._visible = self._begun, position.cpu().double(), visible.cpu()
         self._known = torch.ones_like(self._visible)
+        measured = (begun.gain == 1) | ~_agree(begun.position, self._position).squeeze(-1)
+        self._variance = torch.where(measured, NETWORK_VARIANCE, (1 - begun.gain) * begun.variance)
 
-    def enter(self, image: FlowImage) -> tuple[Tensor, Tensor, Tensor]:
-        """A new frame: where the queries begin in it, (N, 2) in [0, 1], for which of them that is known, (N,), and for
-        which flow has found it, (N,)."""
+    def enter(self, image: FlowImage) -> Prediction:
+        """A new frame: where the queries begin in it."""
         before, self._image = self._image, image
-        found = torch.zeros_like(self._known)
+        position, variance, gain = self._position.clone(), self._variance.clone(), torch.ones_like(self._variance)
         rows = (self._known & self._visible).nonzero().flatten()
         if before is not None and len(rows) and before.grey.shape == image.grey.shape:
-            xy = before.pixels.to_pixels(self._position[rows]).float().numpy()
-            moved, trusted = follow(before.grey, image.grey, xy)
+            xy = before.pixels.to_pixels(position[rows]).float().numpy()
+            moved, missed, trusted = follow(before.grey, image.grey, xy)
             rows = rows[torch.from_numpy(trusted)]
-            self._position[rows] = image.pixels.to_position(torch.from_numpy(moved[trusted]).double())
-            found[rows] = True
-        return self._position, self._known, found
+            position[rows] = image.pixels.to_position(torch.from_numpy(moved[trusted]).double())
+            missed_by = torch.from_numpy(missed[trusted]).double() * (UNIT / max(image.grey.shape))
+            variance[rows] += FLOW_VARIANCE[0] + FLOW_VARIANCE[1] * missed_by
+            gain[rows] = variance[rows] / (variance[rows] + NETWORK_VARIANCE)
+        self._begun = Prediction(position, self._known, gain, variance)
+        return self._begun
 
 
-def filtered(entry: Tensor, measured: Tensor, found: Tensor) -> Tensor:
-    """Where flow has found a point and the network agrees, flow's prediction moved a little towards the network's.
+def _given(position: Tensor, newest: bool) -> Prediction:
+    """Queries where they are given: exact in the newest frame, which the network then does not move; in an older one
+    what the network will say of the newest is all that is known."""
+    exact = torch.full((len(position),), newest)
+    gain, variance = (~exact).double(), torch.where(exact, 0.0, NETWORK_VARIANCE).double()
+    return Prediction(position.cpu().double(), exact, gain, variance)
+
+
+def filtered(begun: Tensor, measured: Tensor, gain: Tensor) -> Tensor:
+    """Where flow has found a point and the network agrees, flow's prediction moved towards the network's.
 
     Args:
-        entry: (..., 4) logits of the boxes the network began with.
+        begun: (..., 4) logits of the boxes the network began with.
         measured: (..., 4) logits of those it ended with.
-        found: (..., 1) bool, flow has found the point.
+        gain: (..., 1), K; 1 where flow has not found the point.
 
     Returns:
         (..., 4) logits.
     """
-    begun, ended = entry[..., :2].sigmoid(), measured[..., :2].sigmoid()
-    near = torch.linalg.vector_norm((ended - begun) * 256, dim=-1, keepdim=True) < GATE
-    centre = torch.where(found & near, inverse_sigmoid(begun + GAIN * (ended - begun)), measured[..., :2])
+    predicted, ended = begun[..., :2].sigmoid(), measured[..., :2].sigmoid()
+    mixed = inverse_sigmoid(predicted + gain * (ended - predicted))
+    centre = torch.where((gain < 1) & _agree(predicted, ended), mixed, measured[..., :2])
     return torch.cat((centre, measured[..., 2:]), dim=-1)
+
+
+def _agree(predicted: Tensor, measured: Tensor) -> Tensor:
+    """Whether positions (..., 2) in [0, 1] are within the gate of each other, (..., 1)."""
+    return torch.linalg.vector_norm((measured - predicted) * UNIT, dim=-1, keepdim=True) < GATE
 
 
 def follow(
     before: NDArray[np.uint8], after: NDArray[np.uint8], xy: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Points xy (N, 2), N > 0, of one grey image in the next: (N, 2) pixels, and whether they can be trusted, (N,):
-    inside the image, and returning to within a pixel when followed back."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Points xy (N, 2), N > 0, of one grey image in the next: (N, 2) pixels, by how many pixels they miss where they
+    came from when followed back, (N,), and whether they can be trusted, (N,): inside the image, missing by less than
+    `RETURN`."""
     moved, found = _flow(before, after, xy)
     returned, found_back = _flow(after, before, moved)
     limit = np.array([after.shape[1] - 0.5, after.shape[0] - 0.5])
     inside = ((moved >= -0.5) & (moved <= limit)).all(axis=-1)
-    near = np.square(returned - xy).sum(axis=-1) < RETURN**2
-    return moved, found & found_back & inside & near
+    missed = np.linalg.norm(returned - xy, axis=-1)
+    return moved, missed, found & found_back & inside & (missed < RETURN)
 
 
 def _flow(

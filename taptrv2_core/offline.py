@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow, WindowResult
 from taptrv2_core.geometry import PixelMap, inverse_sigmoid
 from taptrv2_core.model import Taptr
+from taptrv2_core.motion import FlowImage
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,12 @@ def _checked(video: Tensor, query_frame: Tensor, query_xy: Tensor) -> tuple[Tens
 
 @torch.inference_mode()
 def track_video(
-    model: Taptr, video: Tensor, query_frame: Tensor, query_xy: Tensor, takeover_interval: int = 1
+    model: Taptr,
+    video: Tensor,
+    query_frame: Tensor,
+    query_xy: Tensor,
+    takeover_interval: int = 1,
+    images: Sequence[NDArray[Any]] | None = None,
 ) -> VideoTracks:
     """Track points through a whole video, at the video's own size: the published sliding-window procedure.
 
@@ -64,6 +73,8 @@ def track_video(
         query_xy: (N, 2) x, y in pixels of that frame.
         takeover_interval: g, content is taken over by later frames after every g-th window; the published procedure
             uses max(1, T // 24).
+        images: the frames before they were resized to the video's size, (H, W, 3) RGB each: where the network uses
+            optical flow, it sees their detail, as the stream's does. None: flow sees the video.
 
     Raises:
         ValueError: shapes do not agree, a query frame lies outside the video, or a coordinate is not finite.
@@ -72,12 +83,12 @@ def track_video(
     size = (int(video.shape[2]), int(video.shape[3]))
     pixels = PixelMap(size, size)
     position = pixels.to_position(xy)
-    engine = SlidingWindow(model, takeover_interval)
+    engine, flow = SlidingWindow(model, takeover_interval), model.config.motion == "flow"
     order: list[int] = []
     references, logits = _initial(position, len(video))
     for t, image in enumerate(video):
-        engine.push(image.to(model.device))
-        if model.config.motion == "flow" and not engine.commits:
+        engine.push(image.to(model.device), FlowImage.of(images[t], size) if flow and images is not None else None)
+        if flow and not engine.commits:
             engine.run(newest_only=True)  # the next frame begins at this one's answer
         new = (starts == t).nonzero().flatten().tolist()
         if new:

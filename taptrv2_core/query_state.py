@@ -20,7 +20,8 @@ class QueryState:
         content: (B, R, N, C).
         reference: (B, R, N, 4) logits of x, y, w, h.
         visibility: (B, R, N, 3) logits.
-        found: (B, R, N, 1) bool, optical flow has found the query in that frame.
+        begun: (B, R, N, 4) logits, the reference each frame began with.
+        gain: (B, R, N, 1), the network's share in the answer for that frame, see `taptrv2_core.motion`.
     """
 
     start: Tensor
@@ -28,7 +29,8 @@ class QueryState:
     content: Tensor
     reference: Tensor
     visibility: Tensor
-    found: Tensor
+    begun: Tensor
+    gain: Tensor
     later_content: Tensor
     later_reference: Tensor
     later_visibility: Tensor
@@ -42,9 +44,9 @@ class QueryState:
         content, references, visibilities = (
             t.unsqueeze(1).expand(-1, slots, -1, -1) for t in (initial, reference, visibility)
         )
-        found = torch.zeros(references.shape[:-1], dtype=torch.bool, device=start.device).unsqueeze(-1)
+        gain = torch.ones_like(references[..., :1])
         return cls(
-            start, initial, content, references, visibilities, found,
+            start, initial, content, references, visibilities, references.contiguous(), gain,
             later_content=initial, later_reference=reference, later_visibility=visibility,
         )  # fmt: skip
 
@@ -61,15 +63,16 @@ class QueryState:
         """Only the queries in ``rows`` (n,) int64."""
         return QueryState(*(getattr(self, f.name).index_select(_query_dim(f.name), rows) for f in fields(QueryState)))
 
-    def starting_at(self, slot: int, position: Tensor, known: Tensor, found: Tensor) -> QueryState:
-        """The frame in ``slot`` begins at position (N, 2) x, y in [0, 1], where known (N,); found (N,) by flow."""
+    def starting_at(self, slot: int, position: Tensor, known: Tensor, gain: Tensor) -> QueryState:
+        """The frame in ``slot`` begins at position (N, 2) x, y in [0, 1], where known (N,); its ``gain`` (N,)."""
         index = torch.full((1,), slot, device=self.start.device)  # unlike a copy from the host, no wait
         centre = torch.where(known[:, None], inverse_sigmoid(position), self.reference[:, slot, :, :2])
         box = torch.cat((centre, self.reference[:, slot, :, 2:]), dim=-1)
         return replace(
             self,
             reference=self.reference.index_copy(1, index, box.unsqueeze(1)),
-            found=self.found.index_copy(1, index, found[None, None, :, None].expand_as(self.found[:, :1])),
+            begun=self.begun.index_copy(1, index, box.unsqueeze(1)),
+            gain=self.gain.index_copy(1, index, gain[None, None, :, None].to(self.gain)),
         )
 
     def entered(self, slot: int) -> QueryState:
@@ -84,4 +87,4 @@ class QueryState:
 
 
 def _query_dim(name: str) -> int:
-    return 2 if name in ("content", "reference", "visibility", "found") else 1
+    return 2 if name in ("content", "reference", "visibility", "begun", "gain") else 1

@@ -12,8 +12,9 @@ from tiny import TINY, tiny_model
 
 from taptrv2_core import Taptr, Tracker, track_video
 from taptrv2_core.engine import SlidingWindow
+from taptrv2_core.evaluation.adapter import RefinedTaptr
 from taptrv2_core.geometry import inverse_sigmoid
-from taptrv2_core.motion import GAIN, FlowImage, MotionPrior, filtered, follow
+from taptrv2_core.motion import FLOW_VARIANCE, LONGEST_SIDE, NETWORK_VARIANCE, FlowImage, MotionPrior, filtered, follow
 from taptrv2_core.synthetic import ClipConfig, ClipGenerator
 from taptrv2_core.training.data import to_truth
 from taptrv2_core.training.flow import imitated_flow
@@ -45,22 +46,25 @@ def model() -> Taptr:
 def test_flow_follows_texture_and_distrusts_what_leaves() -> None:
     before, after = (FlowImage.of(image, SIZE).grey for image in drifting(2))
     xy = np.array([[20, 30], [30, 20], [25, 0.2]], np.float32)
-    moved, trusted = follow(before, after, xy)
+    moved, missed, trusted = follow(before, after, xy)
     np.testing.assert_allclose(moved[:2], xy[:2] + SHIFT, atol=0.1)
     assert trusted.tolist() == [True, True, False]
+    assert (missed[:2] < 0.1).all()
 
 
 def test_large_images_are_reduced_and_pixels_still_agree() -> None:
-    frames = [cv2.resize(image, (1600, 1600), interpolation=cv2.INTER_CUBIC) for image in drifting(2)]
+    noise = np.random.default_rng(0).uniform(0, 255, (120, 120, 3)).astype(np.float32)
+    texture = cv2.resize(noise, (1600, 1600), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+    frames = [texture[y : y + 1500, x : x + 1500] for x, y in ((30, 30), (6, 42))]
     prior, images = MotionPrior(), [FlowImage.of(frame, SIZE) for frame in frames]
-    assert max(images[0].grey.shape) <= 640
+    assert max(images[0].grey.shape) <= LONGEST_SIDE
     prior.enter(images[0])
     start = torch.tensor([[0.4, 0.5]], dtype=torch.float64)
     prior.add(start, newest=True)
-    position, known, found = prior.enter(images[1])
-    moved = (position - start)[0] * (SIZE[0] - 1)
-    np.testing.assert_allclose(moved.numpy(), SHIFT, atol=0.1)
-    assert known.tolist() == found.tolist() == [True]
+    begun = prior.enter(images[1])
+    moved = (begun.position - start)[0] * 1500 * (SIZE[0] - 1) / SIZE[0]
+    np.testing.assert_allclose(moved.numpy(), (24, -12), atol=0.3)
+    assert begun.known.tolist() == (begun.gain < 1).tolist() == [True]
 
 
 def test_hidden_and_late_points_are_not_moved() -> None:
@@ -72,28 +76,51 @@ def test_hidden_and_late_points_are_not_moved() -> None:
     prior.answer(start[:2], torch.tensor([True, False]))
     prior.add(start[2:], newest=False)
     prior.keep(torch.tensor([1, 2]))
-    position, known, found = prior.enter(images[1])
-    assert torch.equal(position, start[1:])
-    assert known.tolist() == [True, False]
-    assert not found.any()
+    begun = prior.enter(images[1])
+    assert torch.equal(begun.position, start[1:])
+    assert begun.known.tolist() == [True, False]
+    assert begun.gain.tolist() == [1, 1]
 
 
 def test_an_image_of_another_size_moves_nothing() -> None:
     prior = MotionPrior()
     prior.enter(FlowImage.of(drifting(1)[0], SIZE))
     prior.add(torch.full((1, 2), 0.4), newest=True)
-    position, _, found = prior.enter(FlowImage.of(drifting(1, (48, 80))[0], SIZE))
-    assert not found.any()
-    assert torch.equal(position, torch.full((1, 2), 0.4, dtype=torch.float32).double())
+    begun = prior.enter(FlowImage.of(drifting(1, (48, 80))[0], SIZE))
+    assert begun.gain.tolist() == [1]
+    assert torch.equal(begun.position, torch.full((1, 2), 0.4, dtype=torch.float32).double())
 
 
 def test_flow_and_network_are_put_together_while_they_agree() -> None:
     entry = inverse_sigmoid(torch.full((4, 4), 0.5, dtype=torch.float64))
     shift = torch.tensor([[2.0, 0, 0, 0], [2, 0, 0, 0], [6, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.float64) / 256
     measured = inverse_sigmoid(0.5 + shift)
-    found = torch.tensor([True, False, True, True]).unsqueeze(-1)
-    moved = (filtered(entry, measured, found).sigmoid()[:, 0] - 0.5) * 256
-    np.testing.assert_allclose(moved.numpy(), [2 * GAIN, 2, 6, 0], atol=1e-9)
+    gain = torch.tensor([0.25, 1, 0.25, 0.25], dtype=torch.float64).unsqueeze(-1)
+    moved = (filtered(entry, measured, gain).sigmoid()[:, 0] - 0.5) * 256
+    np.testing.assert_allclose(moved.numpy(), [0.5, 2, 6, 0], atol=1e-9)
+
+
+def test_the_networks_share_grows_with_flows_doubt() -> None:
+    """The gain, over three frames, of a point given exactly, of one the network says is elsewhere, of a hidden one."""
+    images = [FlowImage.of(image, SIZE) for image in drifting(4)]
+    start = torch.tensor([[0.4, 0.4], [0.4, 0.5], [0.5, 0.4]], dtype=torch.float64)
+    prior = MotionPrior()
+    prior.enter(images[0])
+    prior.add(start, newest=True)
+    prior.answer(start, torch.ones(3, dtype=torch.bool))
+    first = prior.enter(images[1])
+    assert bool((first.variance >= FLOW_VARIANCE[0]).all()) and bool((first.gain < 0.1).all())
+    elsewhere = first.position + torch.tensor([[0.0, 0], [0.1, 0], [0, 0]])
+    prior.answer(elsewhere, torch.tensor([True, True, False]))
+    prior.answer(elsewhere, torch.tensor([True, True, False]))  # a window may answer a frame twice
+    second = prior.enter(images[2])
+    after = (1 - first.gain[0]) * first.variance[0]
+    added = second.variance[0] - after
+    assert FLOW_VARIANCE[0] <= added < FLOW_VARIANCE[0] + 0.1 * FLOW_VARIANCE[1]
+    assert second.variance[1] >= NETWORK_VARIANCE + FLOW_VARIANCE[0]
+    assert second.gain[1] > 0.5
+    assert second.gain[2] == 1
+    torch.testing.assert_close(second.gain[:2], second.variance[:2] / (second.variance[:2] + NETWORK_VARIANCE))
 
 
 def test_a_new_frame_begins_where_flow_took_the_answer(model: Taptr) -> None:
@@ -124,6 +151,20 @@ def test_stream_equals_whole_video(model: Taptr) -> None:
     for t, final in finals.items():
         np.testing.assert_allclose(final.xy, offline.xy[t, final.ids], atol=1e-3)
         np.testing.assert_array_equal(final.visible, offline.visible[t, final.ids])
+
+
+def test_refined_tracks_of_large_videos_are_the_streams(model: Taptr) -> None:
+    """Flow sees the images at their own size offline as well."""
+    frames = np.stack([cv2.resize(image, (160, 160), interpolation=cv2.INTER_CUBIC) for image in drifting(12)])
+    xy = np.array([[50.0, 75.0], [75.0, 50.0], [60.0, 90.0]], np.float32)
+    offline = RefinedTaptr(model).track(frames, np.zeros(3, np.int64), xy)
+    tracker, refined = Tracker(model), {}
+    for image in frames:
+        refined |= {r.frame_index: r for r in tracker.step(image).refined}
+        if tracker.frame_index == 0:
+            tracker.add_points(xy)
+    for t in range(1, 8):
+        np.testing.assert_allclose(refined[t].xy, offline.xy[t], atol=1e-3)
 
 
 def test_imitated_flow_is_the_motion_of_points_seen() -> None:

@@ -68,7 +68,8 @@ class RefinedTaptr:
         resized, own = PixelMap(size, input_size), PixelMap(input_size, input_size)
         start = torch.from_numpy(inside_image(query_xy, video))
         start = own.to_pixels(resized.to_position(start))
-        tracks = track_video(self.model, frames, torch.from_numpy(query_frame.astype(np.int64)), start, interval)
+        at = torch.from_numpy(query_frame.astype(np.int64))
+        tracks = track_video(self.model, frames, at, start, interval, images=video)
         xy = resized.to_pixels(own.to_position(tracks.xy.cpu())).float().numpy()
         result = blank_result(len(video), query_xy)
         time = np.arange(len(video))[:, None]

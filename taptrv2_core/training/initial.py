@@ -46,6 +46,14 @@ def initialise(model: Taptr) -> None:
         final = updater[-1]
         assert isinstance(final, nn.Linear)
         final.weight.mul_(RESIDUAL_SCALE)
+    start_search(model)
+
+
+def start_search(model: Taptr) -> None:
+    """Let the search, if there is one, begin with the attention logits of the first decoder layer."""
+    if model.search is not None:
+        attention = model.transformer.decoder.layers[0].cross_attn
+        model.search.start_from(attention.query_proj, attention.key_proj, model.config.heads)
 
 
 def _pass_signed(normalizer: nn.Sequential, regressor: nn.Module, samples: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,22 @@ class Stage:
     """Provisional windows a step, at random frames; committing windows run anyhow."""
     contrast: float = 0.3
     """Weight of the contrastive loss on memory."""
+    search: float = 0.0
+    """Weight of the search for lost points; where it is the only loss, nothing else is trained."""
     tracking: float = 1.0
     """Weight of position and visibility losses; 0 leaves the decoder out."""
     freeze_batch_norm: bool = False
+
+    @property
+    def search_alone(self) -> bool:
+        """Whether only the search is trained, on features as they are."""
+        return self.contrast == 0 and self.tracking == 0
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "name": str, "steps": int, "size": (list, tuple), "frames": int, "points": int, "batch": int,
     "lr_start": (int, float), "lr_end": (int, float), "provisional": int, "contrast": (int, float),
+    "search": (int, float),
     "tracking": (int, float), "speed": (list, tuple), "freeze_batch_norm": bool,
 }  # fmt: skip
 
@@ -46,6 +54,11 @@ def _stages(rows: Sequence[dict[str, Any]]) -> tuple[Stage, ...]:
         Stage(**{**row, "size": tuple(row["size"]), "speed": tuple(row.get("speed", (0.5, 3.0)))}) for row in rows
     )
 
+
+_SEARCH = Stage(
+    "search", 800, (256, 256), 6, 192, 2, 2e-3, 1e-5, speed=(1.5, 12), contrast=0.0, tracking=0.0, search=1.0,
+    freeze_batch_norm=True,
+)  # fmt: skip
 
 CURRICULA: dict[str, tuple[Stage, ...]] = {
     "cpu": (
@@ -58,16 +71,19 @@ CURRICULA: dict[str, tuple[Stage, ...]] = {
         Stage(
             "long clips", 700, (256, 256), 20, 96, 1, 1e-4, 5e-6, provisional=2, contrast=0.2, freeze_batch_norm=True
         ),
+        _SEARCH,
     ),
     "gpu": (
         Stage("contrast", 1000, (128, 128), 3, 64, 128, 7e-4, 7e-4, speed=(3, 20), contrast=1.0, tracking=0.0),
         Stage("small images", 8000, (128, 128), 8, 96, 64, 7e-4, 5e-4, speed=(0.6, 6), provisional=1),
         Stage("full size", 8000, (256, 256), 12, 128, 32, 5e-4, 3e-4, speed=(0.5, 4), provisional=1),
         Stage("long clips", 8000, (256, 256), 24, 128, 16, 3e-4, 1e-5, provisional=3, freeze_batch_norm=True),
+        replace(_SEARCH, steps=2000, batch=64),
     ),
     "gpu-continue": (
         Stage("full size", 3000, (256, 256), 12, 128, 32, 4e-4, 3e-4, speed=(0.5, 4), provisional=1, contrast=0.2),
         Stage("long clips", 5000, (256, 256), 24, 128, 16, 3e-4, 1e-5, provisional=3, freeze_batch_norm=True),
+        replace(_SEARCH, steps=2000, batch=64),
     ),
     "published": (Stage("kubric", 200_000, (512, 512), 24, 800, 1, 2e-4, 2e-5, contrast=0.0, freeze_batch_norm=True),),
 }
@@ -112,7 +128,7 @@ def load_stages(name: str) -> tuple[Stage, ...]:
 
 
 def _check(row: dict[str, Any], where: str) -> None:
-    required = {f.name for f in fields(Stage)} - {"speed", "provisional", "contrast", "tracking", "freeze_batch_norm"}
+    required = {f.name for f in fields(Stage) if f.default is MISSING}
     missing, unknown = sorted(required - row.keys()), sorted(row.keys() - _KINDS.keys())
     if missing or unknown:
         raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")

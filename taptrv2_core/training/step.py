@@ -11,6 +11,7 @@ from taptrv2_core.model import Taptr
 from taptrv2_core.training.contrast import contrastive_loss
 from taptrv2_core.training.flow import imitated_flow
 from taptrv2_core.training.losses import LossWeights, Truth, start_positions, track_loss
+from taptrv2_core.training.searching import search_loss
 from taptrv2_core.training.stages import Stage
 from taptrv2_core.training.unroll import commit_ends, encode_clips, unroll
 
@@ -26,8 +27,12 @@ class TrainingStep(nn.Module):
     def forward(self, video: Tensor, truth: Truth, stage: Stage, bf16: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and its parts. Random choices (provisional windows, negatives) come from torch's generator."""
         with torch.autocast(video.device.type, torch.bfloat16, enabled=bf16):
-            encoded = encode_clips(self.model, video)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not stage.search_alone):
+                encoded = encode_clips(self.model, video)
             loss, parts = video.new_zeros(()), {}
+            if stage.search > 0 and self.model.search is not None:
+                search = search_loss(self.model, encoded, truth)
+                loss, parts["search"] = loss + stage.search * search, search.detach()
             if stage.contrast > 0:
                 contrast = contrastive_loss(self.model, encoded, truth)
                 loss, parts["contrast"] = loss + stage.contrast * contrast, contrast.detach()

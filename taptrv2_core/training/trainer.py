@@ -20,7 +20,7 @@ from taptrv2_core.config import SMALL, ModelConfig
 from taptrv2_core.model import Taptr
 from taptrv2_core.synthetic import Clips
 from taptrv2_core.training.data import RANK_STRIDE, ClipSource, to_truth
-from taptrv2_core.training.initial import initialise
+from taptrv2_core.training.initial import initialise, start_search
 from taptrv2_core.training.optim import MovingAverage, build_optimizer, learning_rate, set_learning_rate
 from taptrv2_core.training.parallel import Workers
 from taptrv2_core.training.report import Log, Progress, plot
@@ -100,10 +100,7 @@ class Trainer:
     def _new_model(self) -> Taptr:
         if self.options.init is not None:
             model = load_model(self.options.init, "cpu").requires_grad_(True)
-            model.config = replace(model.config, motion=self.options.config.motion)  # no weights depend on it
-            if asdict(model.config) != asdict(self.options.config):
-                raise ValueError(f"init {self.options.init!r}: {model.config} is not {self.options.config}")
-            return model
+            return _as_configured(model, self.options.config, self.options.init)
         model = Taptr(self.options.config)
         initialise(model)
         return model
@@ -140,6 +137,7 @@ class Trainer:
         if (
             in_stage == 0
             and stage.freeze_batch_norm
+            and not stage.search_alone
             and not (index and self.options.stages[index - 1].freeze_batch_norm)
         ):
             videos = (self.source.batch(self.step + i, stage).video for i in range(SETTLING_BATCHES))
@@ -235,6 +233,21 @@ class Trainer:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
+
+
+def _as_configured(model: Taptr, config: ModelConfig, name: str) -> Taptr:
+    """The model with what weights need not have: another ``motion``, and a search that starts untrained."""
+    given = replace(model.config, motion=config.motion, search=config.search)
+    if asdict(given) != asdict(config):
+        raise ValueError(f"init {name!r}: {model.config} is not {config}")
+    if config.search == model.config.search:
+        model.config = given
+        return model
+    extended = Taptr(config)
+    extended.load_state_dict(model.state_dict(), strict=False)
+    start_search(extended)
+    extended.trained, extended.source = model.trained, model.source
+    return extended
 
 
 @contextmanager

@@ -1,0 +1,102 @@
+"""The search for lost points over the whole image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import TINY, tiny_model
+from torch import Tensor
+
+from taptrv2_core import Taptr
+from taptrv2_core.engine import SlidingWindow
+from taptrv2_core.motion import FlowImage
+from taptrv2_core.training.losses import Truth
+from taptrv2_core.training.searching import search_loss
+from taptrv2_core.training.unroll import encode_clips
+
+PLACES = torch.tensor([[0.3, 0.3], [0.7, 0.4], [0.45, 0.75], [0.2, 0.6]])
+ELSEWHERE = torch.tensor([[0.9, 0.9], [0.1, 0.1], [0.9, 0.1], [0.9, 0.5]])
+
+
+def truth(visible: Tensor) -> Truth:
+    """Four points that stay where they are in two frames; visible (4,) in the second."""
+    seen = torch.stack((torch.ones(4, dtype=torch.bool), visible)).unsqueeze(0)
+    start = torch.zeros(1, 4, dtype=torch.int64)
+    return Truth(PLACES.expand(1, 2, 4, 2), seen, torch.ones_like(seen), start)
+
+
+def video() -> Tensor:
+    torch.manual_seed(1)
+    return torch.rand(1, 1, 3, 64, 64).expand(1, 2, 3, 64, 64)
+
+
+def trained(visible: Tensor) -> Taptr:
+    """A network whose search alone has learned one image by heart."""
+    model = tiny_model(config=replace(TINY, motion="flow", search=True))
+    assert model.search is not None
+    model.search.requires_grad_(True)
+    encoded = encode_clips(model, video())
+    optimizer = torch.optim.Adam(model.search.parameters(), lr=0.01)
+    losses = []
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss = search_loss(model, encoded, truth(visible))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    return model.requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def model() -> Taptr:
+    return trained(torch.tensor([True, True, True, False]))
+
+
+def test_lost_points_are_found_and_hidden_ones_left(model: Taptr) -> None:
+    assert model.search is not None
+    memory = model.encode(video()[0, :1])
+    initial = model.initial_content(memory, PLACES[None])
+    found = model.search.find(memory.tokens, memory.level_shapes, initial, ELSEWHERE[None])[0]
+    assert (found - PLACES)[:3].abs().max() < 1 / 16  # a cell of level 0
+    assert torch.equal(found[3], ELSEWHERE[3])
+
+
+def test_points_near_where_they_are_likely_stay(model: Taptr) -> None:
+    assert model.search is not None
+    memory = model.encode(video()[0, :1])
+    initial = model.initial_content(memory, PLACES[None])
+    found = model.search.find(memory.tokens, memory.level_shapes, initial, PLACES[None])
+    assert torch.equal(found, PLACES[None])
+
+
+def test_the_shares_of_all_cells_and_nowhere_add_up(model: Taptr) -> None:
+    assert model.search is not None
+    memory = model.encode(video()[0, :1])
+    shares = model.search(memory.tokens, memory.level_shapes, model.initial_content(memory, PLACES[None]))
+    assert shares.shape == (1, 4, 16 * 16 + 1)
+    torch.testing.assert_close(shares.exp().sum(-1), torch.ones(1, 4))
+
+
+def test_a_frame_begins_where_a_lost_point_is_found(model: Taptr) -> None:
+    engine = SlidingWindow(model)
+    image = video()[0, 0]
+    grey = FlowImage.of_input(image)
+    with torch.inference_mode():
+        engine.push(image)
+        engine.add(PLACES[:3], 0)
+        assert engine._motion is not None
+        engine._motion.answer(ELSEWHERE[:3], torch.zeros(3, dtype=torch.bool))  # hidden, and last elsewhere
+        engine.push_memory(model.encode(image[None]), grey)
+    assert engine.state is not None
+    begun = engine.state.reference[0, 1, :, :2].sigmoid()
+    assert (begun - PLACES[:3]).abs().max() < 1 / 16
+
+
+def test_only_the_search_learns_to_search() -> None:
+    model = tiny_model(config=replace(TINY, motion="flow", search=True)).requires_grad_(True)
+    search_loss(model, encode_clips(model, video()), truth(torch.ones(4, dtype=torch.bool))).backward()
+    learning = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert learning == {name for name, _ in model.named_parameters() if name.startswith("search.")}
