@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +57,7 @@ def track_video(
     query_frame: Tensor,
     query_xy: Tensor,
     takeover_interval: int = 1,
-    images: Sequence[NDArray[Any]] | None = None,
+    images: NDArray[Any] | None = None,
 ) -> VideoTracks:
     """Track points through a whole video, at the video's own size: the published sliding-window procedure.
 
@@ -73,7 +72,7 @@ def track_video(
         query_xy: (N, 2) x, y in pixels of that frame.
         takeover_interval: g, content is taken over by later frames after every g-th window; the published procedure
             uses max(1, T // 24).
-        images: the frames before they were resized to the video's size, (H, W, 3) RGB each: where the network uses
+        images: (T, H, W, 3) RGB, the frames before they were resized to the video's size: where the network uses
             optical flow, it sees their detail, as the stream's does. None: flow sees the video.
 
     Raises:
