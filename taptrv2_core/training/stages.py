@@ -56,7 +56,7 @@ def _stages(rows: Sequence[dict[str, Any]]) -> tuple[Stage, ...]:
 
 
 _SEARCH = Stage(
-    "search", 800, (256, 256), 6, 192, 2, 2e-3, 1e-5, speed=(1.5, 12), contrast=0.0, tracking=0.0, search=1.0,
+    "search", 800, (256, 256), 6, 80, 2, 1e-3, 1e-5, speed=(1.5, 12), contrast=0.0, tracking=0.0, search=1.0,
     freeze_batch_norm=True,
 )  # fmt: skip
 

@@ -76,6 +76,8 @@ class Trainer:
     """One run of training; `run` does it."""
 
     def __init__(self, options: TrainOptions, workers: Workers, source: ClipSource) -> None:
+        if not options.config.search and any(stage.search_alone for stage in options.stages):
+            raise ValueError(f"stages: one trains nothing but the search, which {options.config.name!r} does not have")
         self.options, self.workers, self.source = options, workers, source
         self.began = time.monotonic() if options.began is None else options.began
         self.step = 0
