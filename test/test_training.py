@@ -262,5 +262,5 @@ def test_batch_norm_is_measured_before_it_is_frozen(clips: Clips) -> None:
 
 def test_a_stage_for_the_search_alone_needs_a_network_with_one(tmp_path: Path) -> None:
     stage = replace(STAGE, contrast=0.0, tracking=0.0, search=1.0)
-    with pytest.raises(ValueError, match="'tiny' does not have"):
+    with pytest.raises(ValueError, match="'learner' does not have"):
         Trainer(options(tmp_path, stage), ALONE, SyntheticSource(0, ALONE.device))
