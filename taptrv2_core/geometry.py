@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +11,20 @@ import torch
 from torch import Tensor
 
 LOGIT_EPSILON = 1e-3
+
+
+def constant(values: Sequence[float], like: Tensor) -> Tensor:
+    """Numbers as a tensor (n,) of the dtype and on the device of another; not to be changed.
+
+    Kept, so that they are sent to a GPU once: with every copy from the host the host would wait for all its work.
+    """
+    return _constant(tuple(values), like.dtype, like.device)
+
+
+@lru_cache(maxsize=256)
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # kept for later calls, which may need gradients
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def inverse_sigmoid(value: Tensor) -> Tensor:
@@ -65,7 +80,7 @@ class PixelMap:
         span = [max(small - 1, 1) for small, _ in pairs]
         scale = [small / full / s for (small, full), s in zip(pairs, span, strict=True)]
         shift = [(0.5 * small / full - 0.5) / s for (small, full), s in zip(pairs, span, strict=True)]
-        return like.new_tensor(scale), like.new_tensor(shift)
+        return constant(scale, like), constant(shift, like)
 
     def to_position(self, pixels: Tensor) -> Tensor:
         """(..., 2) pixels x, y -> (..., 2) positions x, y."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from taptrv2_core.geometry import inverse_sigmoid
+from taptrv2_core.geometry import constant, inverse_sigmoid
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class QueryState:
         """New queries: start (B, N), position (B, N, 2) x, y in [0, 1], initial content (B, N, C)."""
         box = torch.cat((position, torch.full_like(position, 0.5)), dim=-1)
         reference = inverse_sigmoid(box)
-        visibility = reference.new_tensor([0.0, 1.0, 0.0]).expand(*start.shape, 3)
+        visibility = constant((0.0, 1.0, 0.0), reference).expand(*start.shape, 3)
         content, references, visibilities = (
             t.unsqueeze(1).expand(-1, slots, -1, -1) for t in (initial, reference, visibility)
         )

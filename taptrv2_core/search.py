@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
 from taptrv2_core.encoder import LevelShapes, cell_centres
+from taptrv2_core.geometry import constant
 from taptrv2_core.layers import mlp, modules
 from taptrv2_core.prepared import Linear
 
@@ -76,7 +77,7 @@ class Search(nn.Module):
         places = F.avg_pool2d(shares.view(-1, 1, height, width), AROUND, 1, AROUND // 2, divisor_override=1).flatten(1)
         likely, at = places.max(dim=-1)
         cells = cell_centres(level_shapes[:1], shares)
-        size = cells.new_tensor([width, height])
+        size = constant((width, height), cells)
         near = shares * ((cells - cells[at].unsqueeze(1)).abs() * size < AROUND / 2).all(dim=-1)
         found = (near @ cells) / near.sum(dim=-1, keepdim=True)
         x, y = (position[0] * size.to(position)).long().unbind(-1)

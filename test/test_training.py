@@ -18,6 +18,7 @@ from taptrv2_core.errors import CheckpointError
 from taptrv2_core.model import MEAN, STD
 from taptrv2_core.offline import track_video
 from taptrv2_core.synthetic import ClipConfig, ClipGenerator, Clips
+from taptrv2_core.training.ahead import AheadSource
 from taptrv2_core.training.data import SyntheticSource, to_truth
 from taptrv2_core.training.initial import initialise
 from taptrv2_core.training.losses import Truth, start_positions
@@ -264,3 +265,25 @@ def test_a_stage_for_the_search_alone_needs_a_network_with_one(tmp_path: Path) -
     stage = replace(STAGE, contrast=0.0, tracking=0.0, search=1.0)
     with pytest.raises(ValueError, match="'learner' does not have"):
         Trainer(options(tmp_path, stage), ALONE, SyntheticSource(0, ALONE.device))
+
+
+def test_clips_made_ahead_are_the_sources_own() -> None:
+    stages = (replace(STAGE, steps=3, batch=2), replace(STAGE, steps=2, frames=4))
+    source = SyntheticSource(0, ALONE.device)
+    made = AheadSource(SyntheticSource(0, ALONE.device), stages, 1, 2)
+    try:
+        for step in (1, 2, 2, 4, 3, 4):  # also again, and out of their order
+            stage = stages[0] if step < 3 else stages[1]
+            ours, theirs = made.batch(step, stage), source.batch(step, stage)
+            for name in ("video", "xy", "visible", "inside", "query_frame"):
+                assert torch.equal(getattr(ours, name), getattr(theirs, name)), (step, name)
+    finally:
+        made.close()
+    assert not any(process.is_alive() for process in made._processes)
+
+
+def test_a_generator_that_fails_is_said(tmp_path: Path) -> None:
+    stage = replace(STAGE, points=0)
+    trainer = Trainer(options(tmp_path, stage, generators=1), ALONE, SyntheticSource(0, ALONE.device))
+    with pytest.raises(TrainingError, match="step 0: a process that makes clips failed: ValueError: ClipConfig"):
+        trainer.run()

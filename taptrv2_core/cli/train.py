@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -34,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="synthetic", metavar="synthetic|kubric:PATH", help="where clips come from")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of features; positions are fp32")
+    parser.add_argument(
+        "--generators", type=int, metavar="N",
+        help="processes that make clips while the network trains; default: 0 on a CPU, up to 3 on a GPU",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="decides clips and initial weights")
     parser.add_argument("--save-minutes", type=float, default=5.0, help="minutes between saved states")
     parser.add_argument("--measure-minutes", type=float, default=5.0, help="minutes between held-out measurements")
@@ -61,6 +66,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--max-minutes {args.max_minutes:g}: must be above 0")
     if min(args.save_minutes, args.measure_minutes) <= 0:
         raise ValueError("--save-minutes and --measure-minutes must be above 0")
+    if args.generators is not None and args.generators < 0:
+        raise ValueError(f"--generators {args.generators}: must be 0 or more")
     if args.resume is not None and args.init is not None:
         raise ValueError("--resume goes on with a run's own weights, --init begins a run with others: give one of them")
     if args.data != "synthetic" and not args.data.startswith("kubric:"):
@@ -71,9 +78,12 @@ def _options(args: argparse.Namespace, workers: Workers, began: float) -> TrainO
     name = args.stages
     if name is None:
         name = "published" if args.config == "published" else ("gpu" if workers.device.type == "cuda" else "cpu")
+    generators = args.generators
+    if generators is None:
+        generators = min(3, (os.cpu_count() or 1) // 4) if workers.device.type == "cuda" else 0
     return TrainOptions(
         stages=load_stages(name), out=args.out, config=CONFIGS[args.config], minutes=args.max_minutes, began=began,
-        resume=args.resume, init=args.init, seed=args.seed, bf16=args.precision == "bf16",
+        resume=args.resume, init=args.init, seed=args.seed, bf16=args.precision == "bf16", generators=generators,
         save_minutes=args.save_minutes, measure_minutes=args.measure_minutes,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from taptrv2_core.geometry import constant
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.training.losses import Truth, start_positions
 from taptrv2_core.training.unroll import Encoded, initial_content
@@ -39,7 +40,7 @@ def contrastive_loss(
     memory = Memory(tokens, encoded.memory.level_shapes)
     losses = []
     for level, shape in enumerate(encoded.memory.level_shapes):
-        cells = places.new_tensor([shape[1], shape[0]])
+        cells = constant((shape[1], shape[0]), places)
         offsets = _ring_offsets(places, near, far) / cells
         candidates = torch.cat((places.unsqueeze(2), places.unsqueeze(2) + offsets), dim=2)
         keys = attention.key_proj(_sample(memory, level, candidates)).unflatten(-1, (heads, -1)).float()
@@ -60,8 +61,8 @@ def _ring_offsets(places: Tensor, near: int, far: int) -> Tensor:
     shape = (*places.shape[:2], near + far)
     angle = 2 * torch.pi * torch.rand(shape, device=places.device)
     share = torch.rand(shape, device=places.device)
-    low = torch.tensor([NEAR[0]] * near + [FAR[0]] * far, device=places.device)
-    high = torch.tensor([NEAR[1]] * near + [FAR[1]] * far, device=places.device)
+    low = constant([NEAR[0]] * near + [FAR[0]] * far, places)
+    high = constant([NEAR[1]] * near + [FAR[1]] * far, places)
     radius = low + share * (high - low)
     return torch.stack((angle.cos() * radius, angle.sin() * radius), dim=-1)
 

@@ -10,6 +10,7 @@ from taptrv2_core.geometry import PixelMap
 from taptrv2_core.synthetic import ClipConfig, ClipGenerator, Clips
 from taptrv2_core.training.losses import Truth
 from taptrv2_core.training.stages import Stage
+from taptrv2_core.transfer import to_device
 
 HELD_OUT_SEED = 20_000
 RANK_STRIDE = 1_000_003
@@ -54,4 +55,6 @@ def to_truth(clips: Clips) -> Truth:
     """Clips' ground truth in the network's coordinates."""
     size = (int(clips.video.shape[-2]), int(clips.video.shape[-1]))
     position = PixelMap(size, size).to_position(clips.xy)
-    return Truth(position, clips.visible, clips.inside, clips.query_frame)
+    start = clips.query_frame
+    starts = None if start.is_cuda else (int(start.min()), int(start.max()))
+    return Truth(position, clips.visible, clips.inside, to_device(start, position.device), starts)

@@ -27,12 +27,14 @@ class Truth:
         visible: (B, T, N) bool.
         inside: (B, T, N) bool, the point lies inside the image.
         start: (B, N) int64 query frames.
+        starts: the first and the last of them, where the host knows them and need not wait for a GPU to tell.
     """
 
     position: Tensor
     visible: Tensor
     inside: Tensor
     start: Tensor
+    starts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ def build_optimizer(model: Taptr) -> torch.optim.AdamW:
         {"params": parameters, "factor": factor, "weight_decay": decay}
         for (factor, decay), parameters in groups.items()
     ]
-    return torch.optim.AdamW(rows, lr=1e-3, betas=(0.9, 0.99))
+    fused = next(model.parameters()).is_cuda  # one kernel, which also knows `found_inf`
+    return torch.optim.AdamW(rows, lr=1e-3, betas=(0.9, 0.99), fused=fused)
 
 
 def learning_rate(stage: Stage, step_in_stage: int, step: int) -> float:
@@ -48,6 +49,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group the rate times its own factor."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
+
+
+def step_if(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
+    """Step where ``finite`` () holds. On a GPU it decides by itself, and the host goes on with the next step."""
+    if finite.is_cuda:
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler tells it
+        optimizer.step()
+    elif bool(finite):
+        optimizer.step()
 
 
 class MovingAverage:

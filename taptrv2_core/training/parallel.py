@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,14 @@ class Workers:
         votes = torch.tensor([float(flag)], device=self.device)
         dist.all_reduce(votes)
         return bool(votes.item() > 0)
+
+    def all(self, flag: Tensor) -> Tensor:
+        """Whether a flag () is set in all processes, without waiting for it; all must call it."""
+        if self.count == 1:
+            return flag
+        votes = flag.to(torch.int32)
+        dist.all_reduce(votes, dist.ReduceOp.MIN)
+        return votes > 0
 
     def close(self) -> None:
         """Leave the group."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,11 @@ CURRICULA: dict[str, tuple[Stage, ...]] = {
         Stage("contrast", 1000, (128, 128), 3, 64, 128, 7e-4, 7e-4, speed=(3, 20), contrast=1.0, tracking=0.0),
         Stage("small images", 8000, (128, 128), 8, 96, 64, 7e-4, 5e-4, speed=(0.6, 6), provisional=1),
         Stage("full size", 8000, (256, 256), 12, 128, 32, 5e-4, 3e-4, speed=(0.5, 4), provisional=1),
-        Stage("long clips", 8000, (256, 256), 24, 128, 16, 3e-4, 1e-5, provisional=3, freeze_batch_norm=True),
-        replace(_SEARCH, steps=2000, batch=64),
+        Stage("long clips", 8000, (256, 256), 24, 128, 16, 3e-4, 1e-6, provisional=2, contrast=0.2, search=0.1),
     ),
     "gpu-continue": (
-        Stage("full size", 3000, (256, 256), 12, 128, 32, 4e-4, 3e-4, speed=(0.5, 4), provisional=1, contrast=0.2),
-        Stage("long clips", 5000, (256, 256), 24, 128, 16, 3e-4, 1e-5, provisional=3, freeze_batch_norm=True),
-        replace(_SEARCH, steps=2000, batch=64),
+        Stage("full size", 1700, (256, 256), 12, 128, 32, 6e-4, 4e-4, (0.5, 4), 1, contrast=0.2, search=0.1),
+        Stage("long clips", 900, (256, 256), 24, 96, 16, 4e-4, 1e-6, provisional=2, contrast=0.2, search=0.1),
     ),
     "published": (Stage("kubric", 200_000, (512, 512), 24, 800, 1, 2e-4, 2e-5, contrast=0.0, freeze_batch_norm=True),),
 }

@@ -15,6 +15,9 @@ from taptrv2_core.training.searching import search_loss
 from taptrv2_core.training.stages import Stage
 from taptrv2_core.training.unroll import commit_ends, encode_clips, unroll
 
+SEARCHED = 3
+"""Frames of a clip in which the search learns beside everything else; alone it learns in all."""
+
 
 class TrainingStep(nn.Module):
     """The network with its losses."""
@@ -31,7 +34,8 @@ class TrainingStep(nn.Module):
                 encoded = encode_clips(self.model, video)
             loss, parts = video.new_zeros(()), {}
             if stage.search > 0 and self.model.search is not None:
-                search = search_loss(self.model, encoded, truth)
+                frames = None if stage.search_alone else SEARCHED
+                search = search_loss(self.model, encoded, truth, frames)
                 loss, parts["search"] = loss + stage.search * search, search.detach()
             if stage.contrast > 0:
                 contrast = contrastive_loss(self.model, encoded, truth)
@@ -39,7 +43,8 @@ class TrainingStep(nn.Module):
             if stage.tracking > 0:
                 provisional = choose_provisional(stage, self.model.config.window)
                 flow = imitated_flow(truth) if self.model.config.motion == "flow" else None
-                windows = unroll(self.model, encoded, truth.start, start_positions(truth), provisional, flow=flow)
+                start = start_positions(truth)
+                windows = unroll(self.model, encoded, truth.start, start, provisional, flow=flow, starts=truth.starts)
                 tracking, more = track_loss(windows, truth, self.weights)
                 loss = loss + stage.tracking * tracking
                 parts.update(more)

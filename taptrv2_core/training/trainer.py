@@ -19,9 +19,10 @@ from taptrv2_core.checkpoint import load_model, save_checkpoint
 from taptrv2_core.config import SMALL, ModelConfig
 from taptrv2_core.model import Taptr
 from taptrv2_core.synthetic import Clips
+from taptrv2_core.training.ahead import AheadSource, GeneratorError, ahead
 from taptrv2_core.training.data import RANK_STRIDE, ClipSource, to_truth
 from taptrv2_core.training.initial import initialise, start_search
-from taptrv2_core.training.optim import MovingAverage, build_optimizer, learning_rate, set_learning_rate
+from taptrv2_core.training.optim import MovingAverage, build_optimizer, learning_rate, set_learning_rate, step_if
 from taptrv2_core.training.parallel import Workers
 from taptrv2_core.training.report import Log, Progress, plot
 from taptrv2_core.training.stages import Stage, as_json, stage_at, total_steps
@@ -52,6 +53,7 @@ class TrainOptions:
         resume: folder of an earlier run to go on from, exactly.
         init: weights to start from (a file or a shipped name); None: from scratch.
         bf16: autocast to bfloat16.
+        generators: processes that make clips ahead of time; 0: this one makes them.
         held_out_clips, held_out_frames: what accuracy is measured on.
     """
 
@@ -64,6 +66,7 @@ class TrainOptions:
     init: str | None = None
     seed: int = 0
     bf16: bool = True
+    generators: int = 0
     log_every: int = 20
     save_minutes: float = 5.0
     measure_minutes: float = 5.0
@@ -78,21 +81,23 @@ class Trainer:
     def __init__(self, options: TrainOptions, workers: Workers, source: ClipSource) -> None:
         if not options.config.search and any(stage.search_alone for stage in options.stages):
             raise ValueError(f"stages: one trains nothing but the search, which {options.config.name!r} does not have")
-        self.options, self.workers, self.source = options, workers, source
+        self.options, self.workers = options, workers
         self.began = time.monotonic() if options.began is None else options.began
         self.step = 0
         self.minutes_before = 0.0
         torch.manual_seed(options.seed)
         self.model = self._new_model().to(workers.device)
-        if workers.device.type == "cpu":
-            cast(Any, self.model.backbone).to(memory_format=torch.channels_last)
+        cast(Any, self.model.backbone).to(memory_format=torch.channels_last)
         self.average = MovingAverage(self.model, options.ema_decay)
         self.optimizer = build_optimizer(self.model)
         if options.resume is not None:
             self._restore(load_state(options.resume))
+        self.source = ahead(source, options.stages, self.step, options.generators)
         self.module = workers.wrap(TrainingStep(self.model))
         self.log = Log(options.out / "log.jsonl" if workers.leads else None)
         self._bad = 0
+        self._lag = 1 if workers.device.type == "cuda" else 0
+        self._verdicts: deque[tuple[int, Tensor]] = deque()
         self._signal: int | None = None
         self._recent: deque[dict[str, Tensor]] = deque(maxlen=options.log_every)
         self._held_out: tuple[tuple[int, int], Clips] | None = None
@@ -109,6 +114,13 @@ class Trainer:
 
     def run(self) -> dict[str, float]:
         """Train until the curriculum ends, time is up or a signal comes; returns the last held-out figures."""
+        try:
+            return self._run()
+        finally:
+            if isinstance(self.source, AheadSource):
+                self.source.close()
+
+    def _run(self) -> dict[str, float]:
         self.options.out.mkdir(parents=True, exist_ok=True)
         progress = Progress(total_steps(self.options.stages), self.step, quiet=not self.workers.leads)
         saved = measured = time.monotonic()
@@ -134,7 +146,10 @@ class Trainer:
 
     def _train_step(self, index: int, in_stage: int, progress: Progress) -> str:
         stage = self.options.stages[index]
-        clips = self.source.batch(self.step, stage)
+        try:
+            clips = self.source.batch(self.step, stage)
+        except GeneratorError as error:
+            raise TrainingError(f"step {self.step}: {error}") from error
         torch.manual_seed((self.options.seed + RANK_STRIDE * self.workers.rank) * 2**20 + self.step)
         if (
             in_stage == 0
@@ -151,25 +166,30 @@ class Trainer:
         loss, parts = self.module(clips.video, to_truth(clips), stage, self.options.bf16)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM.get(self.options.config.name, 1.0))
-        if not bool(torch.isfinite(norm)) or self.workers.any(not bool(torch.isfinite(loss))):
-            self._skip(progress)
-        else:
-            self._bad = 0
-            self.optimizer.step()
-            self.average.update(self.model)
+        finite = self.workers.all(torch.isfinite(norm) & torch.isfinite(loss.detach()))
+        step_if(self.optimizer, finite)
+        self.average.update(self.model)
         self.step += 1
+        self._verdicts.append((self.step - 1, finite))
+        while len(self._verdicts) > self._lag:
+            self._judge(*self._verdicts.popleft(), progress)
         self._recent.append({"loss": loss.detach(), "norm": norm, **parts})
         if self.step % self.options.log_every == 0:
             self.log.write({"kind": "train", **self._when(), "stage": stage.name, "lr": rate, **self._means()})
             self._text = "  ".join(f"{name} {value:.3f}" for name, value in self._means().items())
         return f"{stage.name}: {self._text}"
 
-    def _skip(self, progress: Progress) -> None:
+    def _judge(self, step: int, finite: Tensor, progress: Progress) -> None:
+        """Count the steps in a row that were left out. On a GPU it asks about the one before the step at hand, which
+        is done: to ask about this one, the host would have to wait for it."""
+        if bool(finite):
+            self._bad = 0
+            return
         self._bad += 1
-        progress.say(f"step {self.step}: loss or gradient is not finite, step left out ({self._bad} in a row)")
+        progress.say(f"step {step}: loss or gradient is not finite, step left out ({self._bad} in a row)")
         if self._bad >= BAD_STEPS:
             raise TrainingError(
-                f"{BAD_STEPS} steps in a row without a finite loss, at step {self.step}: training has diverged. "
+                f"{BAD_STEPS} steps in a row without a finite loss, at step {step}: training has diverged. "
                 f"Resume from an older state under {self.options.out / 'state'} with a lower learning rate."
             )
 
@@ -218,7 +238,10 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
         self.average.updates = state["average_updates"]
+        fused = self.optimizer.defaults["fused"]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["fused"] = fused  # as it is done on this device, not on the one before
         self.step, self.minutes_before = state["step"], state["minutes"]
 
     def _minutes_left(self) -> float | None:

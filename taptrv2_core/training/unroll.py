@@ -92,6 +92,7 @@ def unroll(
     provisional: Sequence[int] = (),
     takeover_interval: int = 1,
     flow: Tensor | None = None,
+    starts: tuple[int, int] | None = None,
 ) -> list[Window]:
     """All committing windows of the clips, and the provisional ones asked for, in the order of their newest frame.
 
@@ -102,6 +103,7 @@ def unroll(
         takeover_interval: g of the engine.
         flow: (B, T, N, 2), by how much optical flow moved a point up to each frame, as a share of the image, 0 until
             its own frame; None: frames take over the position of the newest committed one.
+        starts: the first and the last query frame, if the host knows them.
 
     Returns:
         The windows; those before any query has begun are left out.
@@ -114,7 +116,7 @@ def unroll(
         state = _moved(state, torch.cat((first, first[:, -1:].expand(-1, missing, -1, -1)), dim=1))
     commits = commit_ends(encoded.frames, size)
     newest_state, windows = size - 1, []
-    begun = int(start.min())
+    begun, last = starts or (int(start.min()), int(start.max()))
     for newest in sorted({*commits, *(t for t in provisional if t not in commits)}):
         if newest <= begun:
             continue
@@ -123,7 +125,7 @@ def unroll(
         if flow is not None and ahead > 0:
             entering = flow[:, newest_state + 1 : newest + 1] - flow[:, newest_state, None]
         entered = _state_at(state, ahead, entering)
-        window = _window(model, encoded, entered, newest, newest in commits)
+        window = _window(model, encoded, entered, newest, newest in commits, last)
         windows.append(window)
         if window.commits:
             takeover = ((newest + 1 - size) // (size // 2)) % takeover_interval == 0
@@ -165,11 +167,12 @@ def _state_at(state: QueryState, ahead: int, flow: Tensor | None = None) -> Quer
     return replace(state, **changed)
 
 
-def _window(model: Taptr, encoded: Encoded, state: QueryState, newest: int, commits: bool) -> Window:
+def _window(model: Taptr, encoded: Encoded, state: QueryState, newest: int, commits: bool, last: int) -> Window:
+    """The window that ends at ``newest``; ``last``: the newest query's frame."""
     count = state.reference.shape[1]
     first = newest + 1 - count
     numbers = torch.arange(first, newest + 1, device=state.start.device)
-    masks = Masks.build(numbers, state.start, all_tracked=bool((state.start <= first).all()))
+    masks = Masks.build(numbers, state.start, all_tracked=last <= first)
     layers = model.decode(state.content, state.reference, encoded.window(numbers), masks)
     visibility = torch.where(masks.updated, layers[-1].visibility, state.visibility)
     result = WindowResult(layers[-1].reference, visibility, layers[-1].hidden)
