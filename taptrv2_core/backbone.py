@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
-from taptrv2_core.prepared import PackedConv
+from taptrv2_core.prepared import FusedConv, PackedConv
 
 Norm = Callable[[int], nn.Module]
 
@@ -42,7 +42,7 @@ def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 def _unit(conv: nn.Module, norm: nn.Module, relu: nn.Module, x: Tensor, add: Tensor | None = None) -> Tensor:
     """Convolution, normalisation, what is to be added if anything, ReLU."""
-    if isinstance(conv, PackedConv):  # the norm is part of it
+    if isinstance(conv, (PackedConv, FusedConv)):  # the norm is part of it
         return conv(x, relu=True, add=add)  # type: ignore[no-any-return]
     y = norm(conv(x))
     return relu(y if add is None else y + add)  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 import torch
@@ -41,24 +42,29 @@ def usable(device: torch.device) -> bool:
 class Recorded(Generic[Result]):
     """A function that reads and writes tensors which stay where they are; on a GPU recorded once and then replayed.
 
-    What it returns is overwritten by the next call.
+    What it returns is overwritten by the next call, and by the next call of any other of the same model: they share
+    their memory, so that results are to be copied at once.
     """
 
-    def __init__(self, function: Callable[[], Result], device: torch.device) -> None:
+    def __init__(self, function: Callable[[], Result], model: Taptr) -> None:
         self._function = function
         self._graph: torch.cuda.CUDAGraph | None = None
-        if device.type == "cuda":
-            self._record(device)
+        if model.device.type == "cuda":
+            self._record(model.device, model.derived)
 
-    def _record(self, device: torch.device) -> None:
-        current, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    def _record(self, device: torch.device, derived: Fast | None) -> None:
+        current, aside = torch.cuda.current_stream(device), _aside(device)
+        pool = None
+        if derived is not None:
+            derived.pool = pool = derived.pool or torch.cuda.graph_pool_handle()
         aside.wait_stream(current)
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):
                 self._function()
         current.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the GPU meanwhile
+        # "thread_local": other threads may use the GPU meanwhile
+        with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
             self._result = self._function()
         self._graph = graph
 
@@ -68,6 +74,12 @@ class Recorded(Generic[Result]):
             return self._function()
         self._graph.replay()
         return self._result
+
+
+@lru_cache(maxsize=8)
+def _aside(device: torch.device) -> torch.cuda.Stream:
+    """Where everything is recorded: cuBLAS takes 32 MiB for every stream that it has worked on."""
+    return torch.cuda.Stream(device)
 
 
 class PaddedWindow:
@@ -89,7 +101,7 @@ class PaddedWindow:
         self.start = torch.full((1, size), NEVER, device=device)
         self.numbers = torch.zeros(config.window, dtype=torch.int64, device=device)
         self.newest = torch.zeros(1, dtype=torch.int64, device=device)
-        self._run = Recorded(self._decode, device)
+        self._run = Recorded(self._decode, model)
 
     def _decode(self) -> LayerOutput:
         masks = Masks.build(self.numbers, self.start)
@@ -142,7 +154,7 @@ class RecordedEncoding:
 
     def __init__(self, model: Taptr, images: Tensor) -> None:
         self.images = images.clone()
-        self._run = Recorded(lambda: model.encode(self.images), images.device)
+        self._run = Recorded(lambda: model.encode(self.images), model)
         self._kept = model.derived and model.derived.positions  # read by the graph
 
     def __call__(self, images: Tensor) -> Memory:

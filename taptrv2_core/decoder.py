@@ -7,7 +7,7 @@ Step numbers below are the order of computation inside one layer, as in section 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from taptrv2_core.config import ModelConfig
 from taptrv2_core.encoder import LevelShapes, sample_cells
 from taptrv2_core.fused_decoder import FusedDecoder
 from taptrv2_core.geometry import inverse_sigmoid, sine_code
-from taptrv2_core.layers import MLP, MultiHeadAttention, init_sampling_offsets, mlp, modules
+from taptrv2_core.layers import MLP, Chain, MultiHeadAttention, init_sampling_offsets, mlp, modules
 from taptrv2_core.ops import active_backend, key_aware_deformable_attention_from_offsets
 from taptrv2_core.prepared import Linear, PackedLinear, Prepared
 
@@ -57,6 +57,14 @@ class Masks:
             tracked,
         )
 
+    def additive(self, dtype: torch.dtype) -> Masks:
+        """With 0 and -inf in place of true and false: what a GPU's attention would make of them at every call."""
+        frames, queries = (
+            None if mask is None else torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
+            for mask in (self.frames, self.queries)
+        )
+        return replace(self, frames=frames, queries=queries)
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -64,7 +72,8 @@ class Frames:
 
     Attributes:
         level_shapes: (height, width) of each level, finest first.
-        key_values: of each layer (R, S, M, 2, D), frames that are held.
+        key_values: of each layer, or of the first ones, (R, S, M, 2, D), frames that are held.
+        tokens: (F, S, C) memory of the window's frames, of which the other layers make keys and values; B is 1 then.
         slots: (B * F,) int64, which of the R each frame of the window is.
         memories: of each frame (1, S, C), for a decoder that `reads_memory`; then B is 1.
     """
@@ -73,6 +82,14 @@ class Frames:
     key_values: Sequence[Tensor] = ()
     slots: Tensor | None = None
     memories: Sequence[Tensor] = ()
+    tokens: Tensor | None = None
+
+    def of_layer(self, layer: int) -> Tensor:
+        """What a layer attends: keys and values (R, S, M, 2, D), or memory (F, S, C)."""
+        if layer < len(self.key_values):
+            return self.key_values[layer]
+        assert self.tokens is not None
+        return self.tokens
 
 
 @dataclass(frozen=True)
@@ -141,8 +158,8 @@ class KeyAwareAttention(Prepared):
         Args:
             query: (B, F, N, C), content plus position embedding.
             position: (B, F, N, 2) x, y in [0, 1].
-            key_value: (R, S, M, 2, D) of the frames held.
-            slots: (B * F,) which of them each frame of the window is.
+            key_value: (R, S, M, 2, D) of the frames held; or (F, S, C), the memory of the window's frames.
+            slots: (B * F,) which of those held each frame of the window is.
 
         Returns:
             Output (B, F, N, C), raw attention logits (B, F, N, K), sampling offsets as fractions of the image
@@ -151,12 +168,30 @@ class KeyAwareAttention(Prepared):
         batch = query.shape[:2]
         offsets = self.sampling_offsets(query).unflatten(-1, (*self.sample_shape, 2))
         heads = self.query_proj(query).unflatten(-1, (self.sample_shape[0], -1))
-        output, logits = key_aware_deformable_attention_from_offsets(
-            heads.flatten(0, 1), key_value, level_shapes, position.flatten(0, 1), offsets.flatten(0, 1), slots
-        )
+        given = heads.flatten(0, 1), position.flatten(0, 1), offsets.flatten(0, 1)
+        attend = self._attend_held if key_value.dim() == 5 else self._attend_memory
+        output, logits = attend(*given, key_value, level_shapes, slots)
         output = self.output_proj(output.unflatten(0, batch))
         fractions = offsets.to(position.dtype) / sample_cells(level_shapes, self.sample_shape, position)
         return output, logits.flatten(-2).unflatten(0, batch), fractions.flatten(-4, -2)
+
+    def _attend_held(
+        self, heads: Tensor, position: Tensor, offsets: Tensor, key_value: Tensor, shapes: LevelShapes, slots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return key_aware_deformable_attention_from_offsets(heads, key_value, shapes, position, offsets, slots)
+
+    def _attend_memory(
+        self, heads: Tensor, position: Tensor, offsets: Tensor, tokens: Tensor, shapes: LevelShapes, slots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Frame by frame, with room for the keys and values of one: they are read while they are in a GPU's cache."""
+        room = tokens.new_empty(1, tokens.shape[1], self.sample_shape[0], 2, heads.shape[-1])
+        first, answers = torch.zeros_like(slots[:1]), []
+        for frame, memory in enumerate(tokens):
+            self.project_into(memory, room[0])
+            own = slice(frame, frame + 1)
+            answers.append(self._attend_held(heads[own], position[own], offsets[own], room, shapes, first))
+        output, logits = zip(*answers, strict=True)
+        return torch.cat(output), torch.cat(logits)
 
 
 class DecoderLayer(nn.Module):
@@ -175,8 +210,8 @@ class DecoderLayer(nn.Module):
         self.linear2 = Linear(config.decoder_feedforward, c)
         self.norm3 = nn.LayerNorm(c)
         self.update_pos_embed_head = MLP(2 * c, c, c)
-        self.caupdate_weight_normalizer = nn.Sequential(*mlp(config.samples, c, c), nn.ReLU())
-        self.caupdate_weight_regressor = nn.Sequential(Linear(c, config.samples))
+        self.caupdate_weight_normalizer = Chain(*mlp(config.samples, c, c), nn.ReLU())
+        self.caupdate_weight_regressor = Chain(Linear(c, config.samples))
 
     def project(self, memory: Tensor) -> Tensor:
         """What the layer needs of frames, once each: memory (R, S, C) -> keys and values (R, S, M, 2, D)."""
@@ -279,13 +314,15 @@ class Decoder(Prepared):
         shapes, slots = frames.level_shapes, frames.slots
         entry, half = content, content.shape[-1] // 2
         outputs = []
+        if content.is_cuda:
+            masks = masks.additive(content.dtype)
         for i, layer in enumerate(self.layers):
             if i > 0:
                 content = content + self.query_updater(torch.cat((content, entry), dim=-1))
             box = reference.detach().sigmoid()
             embedding = self.ref_point_head(sine_code(box, half).to(content.dtype))
             answered: slice | Tensor = wanted if i == len(self.layers) - 1 else EVERY
-            content, moved = layer(content, embedding, box, frames.key_values[i], shapes, slots, masks, answered)
+            content, moved = layer(content, embedding, box, frames.of_layer(i), shapes, slots, masks, answered)
             box, reference, updated = box[:, answered], reference[:, answered], masks.updated[:, answered]
             travelled = sine_code(moved - box[..., :2], half).to(content.dtype)
             hidden = self.ca_update_fuser(torch.cat((content, travelled), dim=-1))

@@ -234,14 +234,15 @@ class SlidingWindow:
         if min(self._starts) >= self.frame:
             return WindowResult(reference[:, wanted], visibility[:, wanted], content[:, wanted]), None
         numbers = self.frame - (self.frame - torch.arange(count, device=self.model.device)) % self.slots
-        masks = Masks.build(numbers, state.start, all_tracked=max(self._starts) <= self.held[0])
+        updated = Masks.build(numbers, state.start, all_tracked=True).updated
         frames, newest = self._ring.frames(), self.frame % self.slots
         last = self._graphs.decode(content, reference, frames, state.start, numbers, newest, wanted != EVERY)
         if last is None:
+            masks = Masks.build(numbers, state.start, all_tracked=max(self._starts) <= self.held[0])
             last = self.model.decode(content, reference, frames, masks, wanted)[-1]
-        visibility = torch.where(masks.updated[:, wanted], last.visibility, visibility[:, wanted])
+        visibility = torch.where(updated[:, wanted], last.visibility, visibility[:, wanted])
         moved = last.reference
         if self._motion is not None:
             begun, gain = (t[:, :count][:, wanted] for t in (state.begun, state.gain))
             moved = filtered(begun, moved, gain)
-        return WindowResult(moved, visibility, last.hidden), masks.updated
+        return WindowResult(moved, visibility, last.hidden), updated

@@ -8,9 +8,14 @@ from torch import Tensor
 from taptrv2_core.decoder import Frames
 from taptrv2_core.model import Memory, Taptr
 
+MOST_BYTES = {"cuda": 2**29}
+"""Keys and values are kept of as many layers as fit into this: all of `small`'s, 3 of 5 of the published network's in
+half precision at 512 x 512. The others' are made anew in every window: hardly any memory, and little time on a GPU."""
+
 
 class FrameRing:
-    """The last R frames: frame t in slot t % R. Keys and values are made once a frame, where the decoder needs them.
+    """The last R frames: frame t in slot t % R. Keys and values are made once a frame, where the decoder needs them and
+    there is room for them.
 
     Args:
         model: the network.
@@ -21,7 +26,8 @@ class FrameRing:
         self.slots = model.config.window
         self.frame = -1
         self._memory: list[Memory] = []
-        self._key_values: list[Tensor] = []  # of each layer, (R, S, M, 2, D)
+        self._key_values: list[Tensor] | None = None  # of the first layers, (R, S, M, 2, D)
+        self._tokens: Tensor | None = None  # (R, S, C), if there are other layers
         self._projected = [-1] * self.slots  # of which frame a slot has keys and values
 
     @property
@@ -33,7 +39,7 @@ class FrameRing:
         """A ring without frames, in this one's buffers: no slot is read before it is written. This one is not to be
         used any more."""
         ring = FrameRing(self.model)
-        ring._key_values = self._key_values
+        ring._key_values, ring._tokens = self._key_values, self._tokens
         return ring
 
     def push(self, memory: Memory) -> None:
@@ -61,18 +67,31 @@ class FrameRing:
         shapes = self._memory[0].level_shapes
         if self.model.transformer.decoder.reads_memory:
             return Frames(shapes, memories=[memory.tokens for memory in self._memory])
-        self._project()
-        slots = torch.arange(len(self._memory), device=self.model.device)
-        return Frames(shapes, self._key_values, slots)
+        if self._key_values is None:
+            self._key_values = self._make_room(self._memory[0].tokens)
+        self._project(self._key_values)
+        count = len(self._memory)
+        tokens = None if self._tokens is None else self._tokens[:count]
+        return Frames(shapes, self._key_values, torch.arange(count, device=self.model.device), tokens=tokens)
 
-    def _project(self) -> None:
-        """Make the keys and values that are missing."""
-        if not self._key_values:
-            config, tokens = self.model.config, self._memory[0].tokens
-            shape = (self.slots, tokens.shape[1], config.heads, 2, config.head_channels)
-            self._key_values = [tokens.new_zeros(shape) for _ in range(config.decoder_layers)]
+    def _make_room(self, like: Tensor) -> list[Tensor]:
+        config = self.model.config
+        shape = (self.slots, like.shape[1], config.heads, 2, config.head_channels)
+        layer_bytes = 2 * self.slots * like.nbytes
+        most = MOST_BYTES.get(like.device.type)
+        layers = config.decoder_layers if most is None else min(config.decoder_layers, most // layer_bytes)
+        if layers < config.decoder_layers:
+            self._tokens = like.new_zeros(self.slots, *like.shape[1:])
+        return [like.new_zeros(shape) for _ in range(layers)]
+
+    def _project(self, key_values: list[Tensor]) -> None:
+        """Make the keys and values that are missing; put memory where it is read."""
         for frame in self.held:
             slot = frame % self.slots
             if self._projected[slot] != frame:
-                self.model.project_into(self._memory[slot], self._key_values, slot)
+                memory = self._memory[slot]
+                self.model.project_into(memory, key_values, slot)
+                if self._tokens is not None:
+                    self._tokens[slot] = memory.tokens[0]
+                    self._memory[slot] = Memory(self._tokens[slot : slot + 1], memory.level_shapes)
                 self._projected[slot] = frame

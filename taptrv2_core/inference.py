@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from taptrv2_core.prepared import PackedConv, packs
+from taptrv2_core.prepared import FusedConv, PackedConv, packs
 
 if TYPE_CHECKING:
     from taptrv2_core.cuda_graphs import RecordedEncoding
@@ -29,11 +29,13 @@ class Fast:
         backbone: batch norm folded into the convolutions, channels last.
         positions: the newest level shapes, with position code and reference of their tokens.
         encodings: on a GPU, the way from images to memory as it was recorded, by the images' shape.
+        pool: the memory that all CUDA graphs of the model share.
     """
 
     backbone: nn.Module
     positions: tuple[Sequence[tuple[int, int]], tuple[Tensor, Tensor]] | None = None
     encodings: dict[tuple[int, ...], RecordedEncoding] = field(default_factory=dict)
+    pool: Any = None
 
 
 def folded(network: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -58,6 +60,8 @@ def folded(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         for name, child in module.named_children():
             if isinstance(child, nn.Conv2d) and packs(child.weight):
                 setattr(module, name, PackedConv(child))
+            elif isinstance(child, nn.Conv2d) and child.weight.is_cuda:
+                setattr(module, name, FusedConv(child))
     return network
 
 

@@ -20,12 +20,22 @@ def modules(members: Iterable[Member]) -> Sequence[Member]:
     return cast(Sequence[Member], nn.ModuleList(members))
 
 
-def mlp(*sizes: int) -> nn.Sequential:
+class Chain(nn.Sequential):
+    """Linear layers, some with a ReLU behind them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, after in zip(self, [*self][1:] + [None], strict=True):
+            if isinstance(layer, Linear):
+                x = layer(x, relu=isinstance(after, nn.ReLU))
+        return x
+
+
+def mlp(*sizes: int) -> Chain:
     """Linear layers with ReLU between them, named 0, 2, 4, ..."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    return Chain(*layers[:-1])
 
 
 class MLP(nn.Module):
@@ -69,8 +79,8 @@ class MultiHeadAttention(Prepared):
 
         Args:
             features, position: (B, F, N, C).
-            mask: bool, true where a row may attend a column: (B, N, F, F) along 1, (B, F, N, N) along 2; None:
-                everywhere.
+            mask: bool, true where a row may attend a column, on a GPU also as what is added to the logits:
+                (B, N, F, F) along 1, (B, F, N, N) along 2; None: everywhere.
             along: 1, a query's frames attend each other, or 2, a frame's queries do.
 
         Returns:

@@ -150,8 +150,9 @@ class Taptr(Prepared):
         return self.transformer.decoder.project(memory.tokens)
 
     def project_into(self, memory: Memory, ring: Sequence[Tensor], slot: int) -> None:
-        """Write one frame's keys and values, memory of B = 1, to each layer's ring (R, S, M, 2, D); no gradients."""
-        for layer, keys_and_values in zip(self.transformer.decoder.layers, ring, strict=True):
+        """Write one frame's keys and values, memory of B = 1, to the first layers' rings (R, S, M, 2, D); no
+        gradients."""
+        for layer, keys_and_values in zip(self.transformer.decoder.layers, ring, strict=False):
             layer.cross_attn.project_into(memory.tokens[0], keys_and_values[slot])
 
     def initial_content(self, memory: Memory, position: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from taptrv2_core.allocator import is_out_of_memory
+
 Self = TypeVar("Self", bound="Prepared")
 ROWS = 512
 """For how many rows a packed weight is best; it works for any number."""
@@ -60,6 +62,9 @@ class Linear(Prepared, nn.Linear):
         """(..., inputs) -> (..., outputs)."""
         if self.derived is not None:
             return self.derived(input, relu)  # type: ignore[no-any-return]
+        if relu and input.is_cuda and not torch.is_grad_enabled() and input.dtype == self.weight.dtype:
+            rows = torch._addmm_activation(self.bias, input.flatten(0, -2), self.weight.t())  # type: ignore[attr-defined]
+            return rows.unflatten(0, input.shape[:-1])  # type: ignore[no-any-return]
         output = F.linear(input, self.weight, self.bias)
         return F.relu(output) if relu else output
 
@@ -101,6 +106,35 @@ class PackedConv(nn.Module):
             return run(x, self.weight, self.conv.bias, *self.shape, after, [], "")  # type: ignore[no-any-return]
         sum_then: Any = ("add", 1.0, after if relu else None, [], "")
         return run.binary(x, add, self.weight, self.conv.bias, *self.shape, *sum_then)  # type: ignore[no-any-return]
+
+
+class FusedConv(nn.Module):
+    """A convolution with its bias, a sum and a ReLU as one kernel of cuDNN, where that has one."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+        self.fused = True
+
+    def forward(self, x: Tensor, relu: bool = False, add: Tensor | None = None) -> Tensor:
+        """As `PackedConv`."""
+        if relu and self.fused:
+            try:
+                return self._in_one(x, add)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                self.fused = False
+        y = self.conv(x)
+        y = y if add is None else y.add_(add)
+        return y.relu_() if relu else y  # type: ignore[no-any-return]
+
+    def _in_one(self, x: Tensor, add: Tensor | None) -> Tensor:
+        conv = self.conv
+        shape: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        if add is None:
+            return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *shape)
+        return torch.cudnn_convolution_add_relu(x, conv.weight, add, 1, conv.bias, *shape)
 
 
 def packs(weight: Tensor) -> bool:

@@ -11,14 +11,14 @@ import torch
 from recorded import sliding_bag
 from tiny import tiny_model
 
-from taptrv2_core import Tracker, save_checkpoint
+from taptrv2_core import Tracker, cuda_graphs, save_checkpoint
 from taptrv2_core.bench import recordings
 from taptrv2_core.bench.contenders import contenders, tracker_of
 from taptrv2_core.bench.frames import moving_texture, points
 from taptrv2_core.bench.parts import PARTS, part_medians
 from taptrv2_core.bench.recordings import ALONE
 from taptrv2_core.bench.timing import repeat, summary
-from taptrv2_core.cli import main
+from taptrv2_core.cli import bench, main
 from taptrv2_core.ops import active_backend
 
 
@@ -111,6 +111,19 @@ def test_parts_are_the_whole(weights: Path) -> None:
     assert list(parts) == list(PARTS)
     assert all(value > 0 for value in parts.values())
     assert not model.transformer.decoder._forward_hooks
+
+
+def test_no_parts_of_steps_that_are_graphs(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graphs, "usable", lambda device: True)
+    monkeypatch.setattr(bench, "in_own_process", lambda function, *given: function(*given))
+    file = tmp_path / "speed.json"
+    words = ["bench", "--model", str(weights), "--points", "3", "--image-size", "96x80", "--frames", "3", "--no-ops"]
+    assert main([*words, "--threads", "1", "--device", "cpu", "--only", "reference", "--json", str(file)]) == 0
+    assert "No parts of steps that are CUDA graphs" in capsys.readouterr().out
+    (row,) = json.loads(file.read_text())["steps"]
+    assert row["parts"] == {}
 
 
 def test_frames_move_and_have_texture() -> None:

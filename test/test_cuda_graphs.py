@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import tiny_model
 
-from taptrv2_core import Taptr, Tracker, cuda_graphs
+from taptrv2_core import Taptr, Tracker, cuda_graphs, frame_ring
 from taptrv2_core.bench.frames import moving_texture, points
 from taptrv2_core.cuda_graphs import NEVER, PaddedWindow, WindowGraphs
 from taptrv2_core.decoder import EVERY, Frames, Masks
@@ -71,6 +71,46 @@ def test_a_stream_by_padded_windows_is_the_stream(model: Taptr, monkeypatch: pyt
     for ours, theirs in zip(tracks(), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-3)
     assert sorted(made) == [(16, False), (16, True), (64, False), (64, True)], "each size is made once"
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_layers_without_room_for_keys_and_values_give_the_same(
+    model: Taptr, graphs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for both layers, for one and for none; from the first frame on, and with points of older frames."""
+
+    def tracks() -> tuple[torch.Tensor, int]:
+        tracker, images, found = Tracker(model), moving_texture((80, 96)), []
+        tracker.add_points(points(5, (80, 96)))
+        for step in range(14):
+            if step == 10:
+                tracker.add_points(points(4, (80, 96), seed=1), stamp=6)
+            found.append(torch.from_numpy(tracker.step(next(images)).xy))
+        return torch.cat(found), len(tracker._engine._ring.frames().key_values)
+
+    expected, layers = tracks()
+    assert layers == 2
+    monkeypatch.setattr(cuda_graphs, "usable", lambda device: graphs)
+    for room in (1, 0):
+        layer_bytes = 2 * 8 * (16 * 16 + 8 * 8 + 4 * 4 + 2 * 2) * model.config.channels * 4
+        monkeypatch.setattr(frame_ring, "MOST_BYTES", {"cpu": room * layer_bytes})
+        ours, layers = tracks()
+        assert layers == room
+        torch.testing.assert_close(ours, expected, rtol=0, atol=2e-3)
+
+
+def test_masks_as_numbers_are_the_masks() -> None:
+    numbers, start = torch.arange(8), torch.tensor([[0, 3, 7, NEVER]])
+    masks = Masks.build(numbers, start)
+    added = masks.additive(torch.float64)
+    g = torch.Generator().manual_seed(0)
+    for name, shape in (("frames", (4, 8)), ("queries", (8, 4))):
+        x = torch.randn(1, *shape, 6, generator=g, dtype=torch.float64)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        expected = attend(x, x, x, attn_mask=getattr(masks, name))
+        torch.testing.assert_close(attend(x, x, x, attn_mask=getattr(added, name)), expected)
+    nothing = Masks.build(numbers, start, all_tracked=True).additive(torch.float64)
+    assert nothing.frames is None and nothing.queries is None
 
 
 def _noted(function: object, made: list[tuple[int, bool]]) -> object:

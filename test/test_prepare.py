@@ -19,7 +19,7 @@ from tiny import TINY, tiny_model
 from taptrv2_core import PUBLISHED, ModelConfig, Taptr, Tracker, load_model, save_checkpoint
 from taptrv2_core.backbone import Backbone
 from taptrv2_core.inference import choose_dtype, cpu_has_bfloat16, folded
-from taptrv2_core.prepared import Prepared
+from taptrv2_core.prepared import FusedConv, Prepared
 
 
 def textured(count: int, size: int = 160) -> list[np.ndarray]:
@@ -62,6 +62,28 @@ def test_folded_backbone_gives_the_same_features(config: ModelConfig) -> None:
                 torch.testing.assert_close(level, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
             images = images[:, :, :48]
             expected = backbone(images)
+
+
+def test_a_fused_convolution_is_the_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where cuDNN has a kernel for it, here in its place what that is to do; and where it has none."""
+    g = torch.Generator().manual_seed(0)
+    conv = torch.nn.Conv2d(3, 4, 3, stride=2, padding=1).requires_grad_(False)
+    x, add = torch.randn(1, 3, 8, 8, generator=g), torch.randn(1, 4, 4, 4, generator=g)
+
+    def cudnn(x: torch.Tensor, weight: torch.Tensor, *given: object) -> torch.Tensor:
+        *_, bias, stride, padding, dilation, groups = given
+        y = torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)  # type: ignore[arg-type]
+        return (y + given[0] * given[1] if len(given) == 7 else y).relu()  # type: ignore[operator]
+
+    for there in (False, True):
+        if there:
+            monkeypatch.setattr(torch, "cudnn_convolution_relu", cudnn)
+            monkeypatch.setattr(torch, "cudnn_convolution_add_relu", cudnn)
+        fused = FusedConv(conv)
+        torch.testing.assert_close(fused(x), conv(x))
+        torch.testing.assert_close(fused(x, relu=True), conv(x).relu())
+        torch.testing.assert_close(fused(x, relu=True, add=add), (conv(x) + add).relu())
+        assert fused.fused == there
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -139,6 +139,7 @@ def _memory(cuda: bool) -> dict[str, float]:
     return {
         "held MiB": round(torch.cuda.memory_allocated() / 2**20, 1),
         "peak MiB": round(torch.cuda.max_memory_allocated() / 2**20, 1),
+        "peak reserved MiB": round(torch.cuda.max_memory_reserved() / 2**20, 1),
         "device allocations": statistics["num_device_alloc"],
     }
 

@@ -18,9 +18,11 @@ def text(result: dict[str, Any]) -> str:
     blocks = [about, ", ".join(f"{key} {value}" for key, value in result["settings"].items())]
     if result["steps"]:
         blocks += ["Image in host memory to tracks in host memory, milliseconds a frame:", _steps(result["steps"])]
-    with_parts = [row for row in result["steps"] if "parts" in row]
+    with_parts = [row for row in result["steps"] if row.get("parts")]
     if with_parts:
         blocks += ["Parts of a step, median milliseconds:", _parts(with_parts)]
+    if any(row.get("parts") == {} for row in result["steps"]):
+        blocks += ["No parts of steps that are CUDA graphs; TAPTRV2_CUDA_GRAPHS=0 runs them without."]
     if result["offline"]:
         blocks += ["From a recording to files, images a second:", _offline(result["offline"])]
     if result["ops"]:
