@@ -314,7 +314,7 @@ class Decoder(Prepared):
         shapes, slots = frames.level_shapes, frames.slots
         entry, half = content, content.shape[-1] // 2
         outputs = []
-        if content.is_cuda:
+        if content.is_cuda and not torch.is_grad_enabled():
             masks = masks.additive(content.dtype)
         for i, layer in enumerate(self.layers):
             if i > 0:
