@@ -19,7 +19,7 @@ from taptrv2_core.model import MEAN, STD
 from taptrv2_core.offline import track_video
 from taptrv2_core.synthetic import ClipConfig, ClipGenerator, Clips
 from taptrv2_core.training.ahead import AheadSource
-from taptrv2_core.training.data import SyntheticSource, to_truth
+from taptrv2_core.training.data import SyntheticSource, half_of, to_truth
 from taptrv2_core.training.initial import initialise
 from taptrv2_core.training.losses import Truth, start_positions
 from taptrv2_core.training.parallel import Workers
@@ -287,3 +287,21 @@ def test_a_generator_that_fails_is_said(tmp_path: Path) -> None:
     trainer = Trainer(options(tmp_path, stage, generators=1), ALONE, SyntheticSource(0, ALONE.device))
     with pytest.raises(TrainingError, match="step 0: a process that makes clips failed: ValueError: ClipConfig"):
         trainer.run()
+
+
+def test_clips_are_used_twice_the_second_time_mirrored() -> None:
+    source = SyntheticSource(0, ALONE.device)
+    first, second, third = (source.batch(step, STAGE) for step in (4, 5, 6))
+    assert torch.equal(first.video, second.video.flip(-1))
+    assert not torch.equal(first.video, third.video)
+    assert first.xy.shape == second.xy.shape
+    assert not torch.equal(first.xy[..., 1], second.xy[..., 1])
+    again = source.batch(5, STAGE)
+    assert torch.equal(again.xy, second.xy)
+    # both are right: a visible point's colour, where it is not disturbed, is its query's
+    plain = ClipGenerator(ClipConfig(2, 64, 64, 200, photometric=False, antialias=False), seed=1).sample(1)
+    for half in (half_of(plain, False), half_of(plain, True)):
+        x, y = (half.xy[0, :, :, i].round().long().clamp(0, 63) for i in (0, 1))
+        colours = torch.stack([half.video[0, t][:, y[t], x[t]] for t in range(2)])
+        both = half.visible[0].all(0)
+        assert float((colours[0] - colours[1]).abs().mean(0)[both].median()) < 0.03

@@ -34,12 +34,13 @@ class GeneratorError(RuntimeError):
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What a process makes: every ``count``-th step's batch, from ``first`` on."""
+    """What process ``number`` of ``count`` makes: the batches of its steps from ``first`` on."""
 
     seed: int
     device: torch.device
     stages: tuple[Stage, ...]
     first: int
+    number: int
     count: int
 
 
@@ -51,7 +52,7 @@ class AheadSource:
     """
 
     def __init__(self, source: SyntheticSource, stages: Sequence[Stage], step: int, processes: int) -> None:
-        self._source, self._first, self._next = source, step, step
+        self._source, self._next = source, step
         self._newest: tuple[int, Clips] | None = None
         self._receiver = ThreadPoolExecutor(1)  # uploads the next batch beside the step at hand
         self._coming: Future[Clips] | None = None
@@ -60,7 +61,7 @@ class AheadSource:
         self._processes: list[Any] = []
         for i in range(processes):
             ready = context.Queue(AHEAD)
-            recipe = _Recipe(source.seed, source.device, tuple(stages), step + i, processes)
+            recipe = _Recipe(source.seed, source.device, tuple(stages), step, i, processes)
             process = context.Process(target=_work, args=(recipe, ready), daemon=True, name=f"clips {i}")
             process.start()
             self._queues.append(ready)
@@ -90,7 +91,7 @@ class AheadSource:
         self._receiver.shutdown(cancel_futures=True)
 
     def _receive(self, step: int) -> Clips:
-        index = (step - self._first) % len(self._queues)
+        index = _maker(step, len(self._queues))
         item: Any = None
         while item is None:
             try:
@@ -120,14 +121,20 @@ def _work(recipe: _Recipe, ready: Any) -> None:
         source.seed = recipe.seed
         step = recipe.first
         while (where := stage_at(recipe.stages, step)) is not None:
-            if not _put(ready, _packed(source.batch(step, recipe.stages[where[0]]))):
+            mine = _maker(step, recipe.count) == recipe.number
+            if mine and not _put(ready, _packed(source.batch(step, recipe.stages[where[0]]))):
                 return
-            step += recipe.count
+            step += 1
         while _parent_lives():  # which still reads the last batches from this process
             time.sleep(PATIENCE)
     except Exception as error:
         reason = traceback.format_exception_only(type(error), error)[-1].strip()
         _put(ready, reason)
+
+
+def _maker(step: int, processes: int) -> int:
+    """Which process makes a step's batch: two steps running share their clips."""
+    return step // 2 % processes
 
 
 def _parent_lives() -> bool:

@@ -29,26 +29,46 @@ class ClipSource(Protocol):
 
 
 class SyntheticSource:
-    """Clips of the generator, made on the device that trains."""
+    """Clips of the generator, made on the device that trains.
+
+    A clip takes long to make, so each is used in two steps running: as it is, and mirrored, with other points.
+    """
 
     def __init__(self, seed: int, device: torch.device, rank: int = 0) -> None:
         self.seed = seed + RANK_STRIDE * rank
         self.device = device
         self._generator: tuple[ClipConfig, ClipGenerator] | None = None
+        self._made: tuple[ClipConfig, int, int, Clips] | None = None
 
     def batch(self, step: int, stage: Stage) -> Clips:
         """See `ClipSource.batch`."""
-        config = ClipConfig(stage.frames, *stage.size, stage.points, speed=stage.speed)
+        config = ClipConfig(stage.frames, *stage.size, 2 * stage.points, speed=stage.speed)
+        key = (config, step // 2, stage.batch)
+        if self._made is None or self._made[:3] != key:
+            self._made = (*key, self._make(*key))
+        return half_of(self._made[3], second=step % 2 == 1)
+
+    def _make(self, config: ClipConfig, index: int, clips: int) -> Clips:
         if self._generator is None or self._generator[0] != config:
             self._generator = (config, ClipGenerator(config, device=self.device, seed=self.seed))
         generator = self._generator[1]
-        generator.restore({"seed": self.seed, "index": step})
-        return generator.sample(stage.batch)
+        generator.restore({"seed": self.seed, "index": index})
+        return generator.sample(clips)
 
     def held_out(self, stage: Stage, clips: int, frames: int) -> Clips:
         """See `ClipSource.held_out`."""
         config = ClipConfig(frames, *stage.size, stage.points, split="heldout")
         return ClipGenerator(config, device=self.device, seed=HELD_OUT_SEED).sample(clips)
+
+
+def half_of(clips: Clips, second: bool) -> Clips:
+    """Every other point; for the second half of them the images are mirrored, left to right."""
+    points = slice(int(second), None, 2)
+    video, xy = clips.video, clips.xy[:, :, points]
+    if second:
+        video = video.flip(-1)
+        xy = torch.stack((video.shape[-1] - 1 - xy[..., 0], xy[..., 1]), dim=-1)
+    return Clips(video, xy, clips.visible[:, :, points], clips.inside[:, :, points], clips.query_frame[:, points])
 
 
 def to_truth(clips: Clips) -> Truth:

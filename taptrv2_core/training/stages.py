@@ -80,8 +80,8 @@ CURRICULA: dict[str, tuple[Stage, ...]] = {
         Stage("long clips", 8000, (256, 256), 24, 128, 16, 3e-4, 1e-6, provisional=2, contrast=0.2, search=0.1),
     ),
     "gpu-continue": (
-        Stage("full size", 1700, (256, 256), 12, 128, 32, 6e-4, 4e-4, (0.5, 4), 1, contrast=0.2, search=0.1),
-        Stage("long clips", 900, (256, 256), 24, 96, 16, 4e-4, 1e-6, provisional=2, contrast=0.2, search=0.1),
+        Stage("full size", 1250, (256, 256), 12, 128, 32, 8e-4, 5e-4, (0.5, 4), 1, contrast=0.2, search=0.1),
+        Stage("long clips", 1000, (256, 256), 24, 96, 16, 5e-4, 1e-6, provisional=2, contrast=0.2, search=0.1),
     ),
     "published": (Stage("kubric", 200_000, (512, 512), 24, 800, 1, 2e-4, 2e-5, contrast=0.0, freeze_batch_norm=True),),
 }
