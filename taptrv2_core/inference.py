@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from taptrv2_core.fused_conv import TiledConv
 from taptrv2_core.prepared import FusedConv, PackedConv, packs
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def folded(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Conv2d) and packs(child.weight):
-                setattr(module, name, PackedConv(child))
+                setattr(module, name, (TiledConv if TiledConv.fits(child) else PackedConv)(child))
             elif isinstance(child, nn.Conv2d) and child.weight.is_cuda:
                 setattr(module, name, FusedConv(child))
     return network

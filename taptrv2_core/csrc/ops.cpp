@@ -26,4 +26,7 @@ TORCH_LIBRARY(taptrv2, m) {
   m.def(
       "encode_layer(Tensor tokens, Tensor code, Tensor reference, int[] level_shapes, Tensor parameters, int[] sizes) "
       "-> Tensor");
+  // A 3 x 3 convolution of stride 1, padding 1, with what is to be added if anything and a ReLU if asked for, likewise:
+  // taptrv2_core/fused_conv.py.
+  m.def("convolve(Tensor images, Tensor weight, Tensor? add, int outputs, bool relu) -> Tensor");
 }

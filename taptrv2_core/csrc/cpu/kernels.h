@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../args.h"
+#include "../convolve.h"
 #include "../encode.h"
 
 namespace taptrv2 {
@@ -27,21 +28,29 @@ struct EncodeKernels {
   void (*encode_tokens)(const Encode&, int64_t image, int64_t first, int count, float* scratch);
 };
 
+// A convolution of `count` tiles of one image.
+struct ConvolveKernels {
+  void (*convolve_tiles)(const Convolve&, int64_t image, int first, int count, float* scratch);
+};
+
 namespace baseline {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels();
+ConvolveKernels convolve_kernels();
 }  // namespace baseline
 #if defined(__x86_64__)
 namespace avx2 {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels();
+ConvolveKernels convolve_kernels();
 }  // namespace avx2
 namespace avx512 {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels();
+ConvolveKernels convolve_kernels();
 }  // namespace avx512
 #endif
 

@@ -13,6 +13,7 @@ namespace {
 #include "dense.inl"
 #include "window.inl"
 #include "encode.inl"
+#include "convolve.inl"
 
 template <typename T, int W, int COUNT>
 Kernels table_of() {
@@ -45,6 +46,11 @@ WindowKernels window_kernels(Storage storage) {
 EncodeKernels encode_kernels() {
   constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
   return {encode_values<kLanes>, encode_tokens<kLanes>};
+}
+
+ConvolveKernels convolve_kernels() {
+  constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
+  return {convolve_tiles<kLanes>};
 }
 
 }  // namespace TAPTRV2_ISA

@@ -1,0 +1,69 @@
+// The fused convolution on the CPU: checks its arguments and spreads tiles over torch's threads.
+#include <ATen/Version.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+
+#include "packed.h"
+
+namespace taptrv2 {
+namespace {
+
+constexpr const char* kOp = "convolve";
+
+ConvolveKernels kernels_here() {
+#if defined(__x86_64__)
+  static const std::string capability = at::get_cpu_capability();
+  if (capability == "AVX512") return avx512::convolve_kernels();
+  if (capability == "AVX2") return avx2::convolve_kernels();
+#endif
+  return baseline::convolve_kernels();
+}
+
+// A tensor (B, C, H, W), its channels last in memory.
+void check_image(const char* name, const at::Tensor& t, at::IntArrayRef sizes) {
+  TORCH_CHECK(t.sizes() == sizes && t.scalar_type() == at::kFloat && t.is_cpu() &&
+                  t.is_contiguous(at::MemoryFormat::ChannelsLast),
+              kOp, ": ", name, " must be a float32 CPU tensor ", sizes, " with channels last, got ", t.sizes(), " of ",
+              t.scalar_type());
+}
+
+// weight: panels of the transformed weight, then the bias. Public: taptrv2_core/fused_conv.py.
+at::Tensor convolve(const at::Tensor& images, const at::Tensor& weight, const std::optional<at::Tensor>& add,
+                    int64_t outputs, bool relu) {
+  TORCH_CHECK(images.dim() == 4, kOp, ": images must be (B, C, H, W)");
+  const int64_t count = images.size(0), inputs = images.size(1), height = images.size(2), width = images.size(3);
+  TORCH_CHECK(inputs % kPanel == 0 && outputs % kPanel == 0, kOp, ": channels must be multiples of ", kPanel);
+  check_image("images", images, images.sizes());
+  const std::vector<int64_t> sizes = {count, outputs, height, width};
+  if (add.has_value()) check_image("add", *add, sizes);
+  check(kOp, "weight", weight, {kProducts * inputs * outputs + outputs}, at::kFloat);
+  at::Tensor result = at::empty(sizes, images.options().memory_format(at::MemoryFormat::ChannelsLast));
+  Convolve p{};
+  p.height = int(height), p.width = int(width), p.inputs = int(inputs), p.outputs = int(outputs);
+  p.tile_columns = (p.width + kTile - 1) / kTile;
+  p.given = images.data_ptr<float>();
+  p.add = add.has_value() ? add->data_ptr<float>() : nullptr;
+  p.weight = weight.data_ptr<float>();
+  p.bias = p.weight + kProducts * inputs * outputs;
+  p.relu = relu;
+  p.result = result.data_ptr<float>();
+  const ConvolveKernels kernels = kernels_here();
+  const int64_t tiles = (height + kTile - 1) / kTile * p.tile_columns, threads = at::get_num_threads();
+  const int64_t block = std::max<int64_t>(1, std::min<int64_t>(kMaxTiles, (tiles + threads - 1) / threads));
+  const int64_t blocks = (tiles + block - 1) / block;
+  const int64_t scratch = (kProducts + 1) * (block * (inputs + kPanel) + 2 * kPanel) + 4 * kPanel + inputs;
+  spread(count * blocks, [&](int64_t i) {
+    const int64_t first = i % blocks * block;
+    kernels.convolve_tiles(p, i / blocks, int(first), int(std::min(block, tiles - first)), thread_scratch(scratch));
+  });
+  return result;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(taptrv2, CPU, m) { m.impl("convolve", &convolve); }
+
+}  // namespace taptrv2
