@@ -75,6 +75,8 @@ def to_truth(clips: Clips) -> Truth:
     """Clips' ground truth in the network's coordinates."""
     size = (int(clips.video.shape[-2]), int(clips.video.shape[-1]))
     position = PixelMap(size, size).to_position(clips.xy)
-    start = clips.query_frame
-    starts = None if start.is_cuda else (int(start.min()), int(start.max()))
-    return Truth(position, clips.visible, clips.inside, to_device(start, position.device), starts)
+    start, starts = clips.query_frame, None
+    if not start.is_cuda:
+        starts = (int(start.min()), int(start.max()))
+        start = to_device(start, position.device)
+    return Truth(position, clips.visible, clips.inside, start, starts)

@@ -133,12 +133,12 @@ class Trainer:
                 self._slowest = max(0.98 * self._slowest, time.monotonic() - began)
                 progress.step(text, self._minutes_left())
                 now = time.monotonic()
-                if now - measured > 60 * self.options.measure_minutes:
-                    self._measure(progress)
-                    measured = time.monotonic()
                 if now - saved > 60 * self.options.save_minutes:
                     self.save()
                     saved = time.monotonic()
+                if now - measured > 60 * self.options.measure_minutes:
+                    self._measure(progress)
+                    measured = time.monotonic()
         self.save()
         figures = self._measure(progress) if self._signal is None and not self._time_is_up(0.2) else {}
         progress.close()
