@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
 from taptrv2_core.encoder import LevelShapes, sample_cells
-from taptrv2_core.fused_decoder import FusedDecoder
+from taptrv2_core.fused_decoder import FusedDecoder, KeptLayer
 from taptrv2_core.geometry import inverse_sigmoid, sine_code
 from taptrv2_core.layers import MLP, Chain, MultiHeadAttention, init_sampling_offsets, mlp, modules
 from taptrv2_core.ops import active_backend, key_aware_deformable_attention_from_offsets
@@ -76,12 +76,14 @@ class Frames:
         tokens: (F, S, C) memory of the window's frames, of which the other layers make keys and values; B is 1 then.
         slots: (B * F,) int64, which of the R each frame of the window is.
         memories: of each frame (1, S, C), for a decoder that `reads_memory`; then B is 1.
+        kept: of the stream, likewise.
     """
 
     level_shapes: LevelShapes
     key_values: Sequence[Tensor] = ()
     slots: Tensor | None = None
     memories: Sequence[Tensor] = ()
+    kept: KeptLayer | None = None
     tokens: Tensor | None = None
 
     def of_layer(self, layer: int) -> Tensor:
@@ -308,7 +310,7 @@ class Decoder(Prepared):
             assert self.derived is not None
             assert isinstance(wanted, slice)
             one = None if wanted == EVERY else wanted.start
-            answer = self.derived(content, reference, frames.memories, frames.level_shapes, masks, one)
+            answer = self.derived(content, reference, frames.memories, frames.level_shapes, masks, one, frames.kept)
             return [LayerOutput(*answer)]
         assert frames.slots is not None
         shapes, slots = frames.level_shapes, frames.slots

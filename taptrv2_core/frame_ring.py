@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from taptrv2_core.decoder import Frames
+from taptrv2_core.fused_decoder import KeptLayer
 from taptrv2_core.model import Memory, Taptr
 
 MOST_BYTES = {"cuda": 2**29}
@@ -28,6 +29,7 @@ class FrameRing:
         self._memory: list[Memory] = []
         self._key_values: list[Tensor] | None = None  # of the first layers, (R, S, M, 2, D)
         self._tokens: Tensor | None = None  # (R, S, C), if there are other layers
+        self._kept = KeptLayer()
         self._projected = [-1] * self.slots  # of which frame a slot has keys and values
 
     @property
@@ -66,7 +68,7 @@ class FrameRing:
         """All frames held, in the order of their slots."""
         shapes = self._memory[0].level_shapes
         if self.model.transformer.decoder.reads_memory:
-            return Frames(shapes, memories=[memory.tokens for memory in self._memory])
+            return Frames(shapes, memories=[memory.tokens for memory in self._memory], kept=self._kept)
         if self._key_values is None:
             self._key_values = self._make_room(self._memory[0].tokens)
         self._project(self._key_values)

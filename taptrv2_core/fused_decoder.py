@@ -24,12 +24,44 @@ if TYPE_CHECKING:
     from taptrv2_core.encoder import LevelShapes
 
 
+class KeptLayer:
+    """What the first layer made of each (frame, query) pair of a stream before pairs attend each other.
+
+    It depends on the pair and its frame's memory alone. While no window commits those are the same in the next window,
+    but for the new frame, so that the op makes it for pairs that have changed only.
+    """
+
+    def __init__(self) -> None:
+        self._decoder: FusedDecoder | None = None
+        self._memories: list[Tensor] = []
+        self._rows = torch.empty(0)
+
+    def rows(self, decoder: FusedDecoder, memories: Sequence[Tensor], queries: int) -> Tensor:
+        """(F, N, ...) as the op reads and writes it, with nothing in it for frames whose memory is another than before.
+
+        Args:
+            decoder: whose layer it is; nothing is kept from another.
+            memories: of each frame; they must not be changed in place.
+        """
+        shape = (len(memories), queries, decoder.kept_row)
+        if self._decoder is not decoder or self._rows.shape != shape:
+            self._decoder, self._memories = decoder, []
+            self._rows = torch.zeros(shape)
+        for frame, memory in enumerate(memories):
+            if frame >= len(self._memories) or self._memories[frame] is not memory:
+                self._rows[frame, :, -1] = 0
+        self._memories = list(memories)
+        return self._rows
+
+
 class FusedDecoder:
     """A decoder's weights as the op reads them."""
 
     def __init__(self, decoder: Decoder) -> None:
         heads, _, points = decoder.layers[0].cross_attn.sample_shape
         self.sizes = [heads, points, len(decoder.layers), decoder.layers[0].linear1.out_features]
+        self.kept_row = 6 * heads * PANEL + 8
+        """Floats that are kept of a pair: ``kept_row`` in csrc/window.h."""
         self.waves = torch.stack(waves(heads * PANEL // 2, torch.float32, torch.device("cpu")))
         with torch.no_grad():
             self.parameters = torch.cat(list(_decoder_parameters(decoder)))
@@ -49,6 +81,7 @@ class FusedDecoder:
         level_shapes: LevelShapes,
         masks: Masks,
         wanted: int | None,
+        kept: KeptLayer | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run a window of one stream.
 
@@ -59,6 +92,7 @@ class FusedDecoder:
             level_shapes: (height, width) of each level.
             masks: who is updated and who attends whom.
             wanted: the frame to answer for; None: all.
+            kept: from the stream's window before.
 
         Returns:
             Moved position (1, F, N, 2), reference logits (1, F, N, 4) and visibility logits (1, F, N, 3), all float32,
@@ -72,6 +106,7 @@ class FusedDecoder:
             masks.updated[0, ..., 0].contiguous(),
             None if masks.tracked is None else masks.tracked[0].contiguous(),
             -1 if wanted is None else wanted,
+            None if kept is None else kept.rows(self, memories, content.shape[2]),
             self.waves,
             self.parameters,
             self.sizes,

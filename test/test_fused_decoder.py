@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from taptrv2_core import PUBLISHED, SMALL, ModelConfig, Taptr
-from taptrv2_core.decoder import EVERY, Frames, LayerOutput, Masks
+from taptrv2_core.decoder import EVERY, Decoder, Frames, LayerOutput, Masks
+from taptrv2_core.fused_decoder import KeptLayer
 from taptrv2_core.ops import active_backend, use_backend
 
 LEVELS = ((16, 20), (8, 10), (4, 5), (2, 3))
@@ -130,6 +131,50 @@ def test_bfloat16_memory_is_summed_in_float32() -> None:
     torch.testing.assert_close(got.reference, expected.reference, rtol=1e-5, atol=1e-5)
 
 
+def test_what_is_kept_changes_nothing() -> None:
+    """Whatever of a stream changes between windows, the answers are those of a window for which nothing was kept."""
+    model = lively(SMALL)
+    decoder, channels = model.transformer.decoder, model.config.channels
+    g = torch.Generator().manual_seed(4)
+    tokens = sum(h * w for h, w in LEVELS)
+    content, reference = (torch.randn(1, 3, 9, n, generator=g) for n in (channels, 4))
+    memories = list(torch.randn(4, tokens, channels, generator=g).split(1))
+    start = torch.full((1, 9), 7)
+    kept = KeptLayer()
+
+    def check(decoder: Decoder = decoder) -> list[tuple[int, int]]:
+        """Compares, and tells for which pairs the first layer was made anew."""
+        count = content.shape[1]
+        masks = Masks.build(torch.arange(7, 7 + count), start)
+        rows = kept.rows(decoder.derived, memories[:count], content.shape[2])  # type: ignore[arg-type]
+        before = rows.clone()
+        with torch.inference_mode():
+            frames = Frames(LEVELS, memories=memories[:count], kept=kept)
+            got = decoder(content, reference, frames, masks)[-1]
+            expected = decoder(content, reference, replace(frames, kept=None), masks)[-1]
+        assert all(torch.equal(getattr(got, name), getattr(expected, name)) for name in NAMES)
+        return [(f, n) for f, n in (before != rows).any(dim=-1).nonzero().tolist()]
+
+    every = [(f, n) for f in range(3) for n in range(9)]
+    assert check() == every
+    assert check() == []
+    content[0, 1, 4] += 1
+    reference[0, 2, 8, 3] += 1
+    assert check() == [(1, 4), (2, 8)]
+    start[0, 6] = 8  # no longer updated in frame 8
+    assert check() == [(1, 6)]
+    memories[2] = memories[2] + 1
+    assert check() == [(2, n) for n in range(9)]
+    content, reference = (torch.cat((t, t[:, :1]), dim=1) for t in (content, reference))
+    assert len(check()) == 4 * 9
+    content, reference, start = content[:, :, 1:], reference[:, :, 1:], start[:, 1:]
+    assert len(check()) == 4 * 8
+    other = copy.deepcopy(decoder)
+    other.layers[0].norm1.weight.data *= 2
+    other.derive()
+    assert len(check(other)) == 4 * 8
+
+
 def test_where_it_is_used() -> None:
     decoder = lively(SMALL).transformer.decoder
     assert decoder.reads_memory
@@ -149,6 +194,7 @@ def test_where_it_is_used() -> None:
         ({"sizes": [4, 4, 4, 512]}, "too few parameters"),
         ({"sizes": [4, 4, 2, 512]}, "parameters too many"),
         ({"sizes": [8, 4, 3, 512]}, "heads must have 32 channels"),
+        ({"kept": torch.zeros(2, 3, 775)}, r"kept must be a contiguous CPU tensor \[2, 3, 776\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -> None:
@@ -163,6 +209,7 @@ def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -
         "updated": torch.ones(2, 3, dtype=torch.bool),
         "tracked": None,
         "wanted": -1,
+        "kept": None,
         "waves": fused.waves,
         "parameters": fused.parameters,
         "sizes": fused.sizes,

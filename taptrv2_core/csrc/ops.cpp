@@ -20,7 +20,7 @@ TORCH_LIBRARY(taptrv2, m) {
   // The decoder's window in one call, for inference on a CPU: taptrv2_core/fused_decoder.py.
   m.def(
       "decode_window(Tensor content, Tensor reference, Tensor[] memories, int[] level_shapes, Tensor updated, "
-      "Tensor? tracked, int wanted, Tensor waves, Tensor parameters, int[] sizes) "
+      "Tensor? tracked, int wanted, Tensor(a!)? kept, Tensor waves, Tensor parameters, int[] sizes) "
       "-> (Tensor moved, Tensor reference, Tensor visibility, Tensor hidden)");
   // A layer of the encoder, likewise: taptrv2_core/fused_encoder.py.
   m.def(

@@ -68,6 +68,13 @@ struct Window {
   float* visibility;  // (F, N, 3), of the last layer
   float* hidden;      // (F, N, C), likewise
 
+  // Null, or what is kept of each pair from call to call, (F, N, kept_row()): what the first layer made of it alone, as
+  // in `Alone`: x, embedding, query_key, value, moved; then of what: content, reference, whether it is updated; last,
+  // whether it is kept at all.
+  float* kept;
+  int kept_made() const { return 5 * channels + 2; }
+  int kept_row() const { return kept_made() + channels + 6; }
+
   int padded_queries() const { return (queries + kPanel - 1) / kPanel * kPanel; }
 };
 

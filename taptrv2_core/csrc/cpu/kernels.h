@@ -16,8 +16,9 @@ struct Kernels {
   void (*key_aware_backward)(const KeyAware&, int64_t first_task, int64_t last_task);
 };
 
-// The passes of a window's layer, for `count` queries from `first`.
+// The passes of a window's layer, for `count` queries from `first`; before them, what is kept of `rows` pairs.
 struct WindowKernels {
+  void (*keep_pairs)(const Window&, const int* pairs, int rows, float* scratch);
   void (*gather_layer)(const Window&, int first, int count, float* scratch);
   void (*answer_layer)(const Window&, int frame, int first, int count, float* scratch);
 };

@@ -39,8 +39,8 @@ Kernels kernels(Storage storage, int channels) {
 
 WindowKernels window_kernels(Storage storage) {
   constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
-  if (storage == Storage::bf16) return {gather_layer<bf16, kLanes>, answer_layer<kLanes>};
-  return {gather_layer<float, kLanes>, answer_layer<kLanes>};
+  if (storage == Storage::bf16) return {keep_pairs<bf16, kLanes>, gather_layer<bf16, kLanes>, answer_layer<kLanes>};
+  return {keep_pairs<float, kLanes>, gather_layer<float, kLanes>, answer_layer<kLanes>};
 }
 
 EncodeKernels encode_kernels() {

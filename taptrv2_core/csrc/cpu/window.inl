@@ -84,8 +84,8 @@ inline float attend_memory(const Window& p, const LevelTable<float>& table, cons
 // Key-aware attention of `rows` pairs to their frames' memory: attended (rows, C) and raw logits (rows, K). All heads
 // of a pair follow each other, as their samples lie close together.
 template <typename T, int W>
-inline void attend_memories(const Window& p, const Block& block, int first, int rows, const float* boxes,
-                            const float* projected, float* logits, float* attended, Scratch scratch) {
+inline void attend_memories(const Window& p, const int* pairs, int rows, const float* boxes, const float* projected,
+                            float* logits, float* attended, Scratch scratch) {
   const int C = p.channels, K = p.samples, of_head = K / p.heads, stride = 2 * K + C, heads = p.heads;
   Problem levels = p.levels;
   levels.reference = boxes;  // offsets are in cells, also for the table
@@ -103,7 +103,7 @@ inline void attend_memories(const Window& p, const Block& block, int first, int 
     }
   }
   for (int r = 0; r < rows; ++r) {
-    const T* memory = static_cast<const T*>(p.memory[(first + r) / block.count]);
+    const T* memory = static_cast<const T*>(p.memory[pairs[r] / p.queries]);
     levels.offsets = projected + r * stride;
     levels.reference = boxes + 4 * r;
     for (int head = 0; head < heads; ++head) {
@@ -132,21 +132,21 @@ inline void attend_memories(const Window& p, const Block& block, int first, int 
 constexpr int kTogether = 16;  // pairs whose samples of memory wait for the value's weight
 
 template <typename T, int W>
-inline void cross_attention(const Window& p, const Block& block, const float* boxes, const float* projected,
+inline void cross_attention(const Window& p, const int* pairs, int rows, const float* boxes, const float* projected,
                             float* logits, float* attended, Scratch scratch) {
   const int64_t C = p.channels, K = p.samples;
-  for (int r = 0; r < block.rows(); r += kTogether) {
-    const int rows = block.rows() - r < kTogether ? block.rows() - r : kTogether;
-    attend_memories<T, W>(p, block, r, rows, boxes + 4 * r, projected + r * (2 * K + C), logits + r * K,
+  for (int r = 0; r < rows; r += kTogether) {
+    const int some = rows - r < kTogether ? rows - r : kTogether;
+    attend_memories<T, W>(p, pairs + r, some, boxes + 4 * r, projected + r * (2 * K + C), logits + r * K,
                           attended + r * C, scratch);
   }
 }
 
 // The position update: where each pair moves, by a softmax over all heads' samples of weights made from the logits.
 template <int W>
-inline void move(const Window& p, const Block& block, const float* boxes, const float* projected, const float* logits,
-                 float* moved, Scratch scratch) {
-  const int C = p.channels, K = p.samples, rows = block.rows(), of_head = K / p.heads;
+inline void move(const Window& p, const int* pairs, int rows, const float* boxes, const float* projected,
+                 const float* logits, float* moved, Scratch scratch) {
+  const int C = p.channels, K = p.samples, of_head = K / p.heads;
   const LevelTable<float> table(p.levels);
   float* hidden = scratch.take(int64_t(rows) * C);
   float* further = scratch.take(int64_t(rows) * C);
@@ -158,7 +158,7 @@ inline void move(const Window& p, const Block& block, const float* boxes, const 
     const float* box = boxes + 4 * r;
     float* to = moved + 2 * r;
     copy(box, 2, to);
-    if (!p.updated[block.pair(p, r)]) continue;
+    if (!p.updated[pairs[r]]) continue;
     float* weight = weights + r * K;
     const float* offsets = projected + int64_t(r) * (2 * K + C);
     softmax(weight, K, K);
@@ -215,22 +215,34 @@ inline void store_key(const Window& p, int64_t frame, int query, const float* ke
   }
 }
 
-// First pass: from a layer's content to the queries, keys and values of the attention between queries.
+// What a layer makes of each pair alone, before pairs attend each other; one row a pair.
+struct Alone {
+  float* x;                        // (C)
+  float* embedding;                // (C) of the moved position
+  float* query_key;                // (2 * C) of the attention between frames
+  float* value;                    // (C)
+  float* moved;                    // (2)
+  float *hidden, *logits, *boxes;  // (C), (K), (4): used on the way
+
+  Alone(const Window& p, int64_t rows, Scratch& scratch) {
+    x = scratch.take(rows * p.channels);
+    query_key = scratch.take(rows * 2 * p.channels);
+    hidden = scratch.take(rows * p.channels);
+    embedding = scratch.take(rows * p.channels);
+    value = scratch.take(rows * (2 * p.samples + p.channels));  // offsets and queries at first
+    logits = scratch.take(rows * p.samples);
+    boxes = scratch.take(rows * 4);
+    moved = scratch.take(rows * 2);
+  }
+};
+
 template <typename T, int W>
-void gather_layer(const Window& p, int first, int count, float* memory) {
-  const Block block{first, count, p.frames};
-  const int C = p.channels, K = p.samples, rows = block.rows();
-  Scratch scratch{memory};
-  float* x = scratch.take(int64_t(rows) * C);
-  float* wide = scratch.take(int64_t(rows) * 2 * C);
-  float* hidden = scratch.take(int64_t(rows) * C);
-  float* embedding = scratch.take(int64_t(rows) * C);
-  float* projected = scratch.take(int64_t(rows) * (2 * K + C));
-  float* logits = scratch.take(int64_t(rows) * K);
-  float* boxes = scratch.take(rows * 4);
-  float* moved = scratch.take(rows * 2);
+inline void make_alone(const Window& p, const int* pairs, int rows, const Alone& made, Scratch scratch) {
+  const int C = p.channels, K = p.samples;
+  float *x = made.x, *wide = made.query_key, *hidden = made.hidden, *embedding = made.embedding;
+  float *projected = made.value, *boxes = made.boxes;
   for (int r = 0; r < rows; ++r) {
-    const int64_t pair = block.pair(p, r);
+    const int64_t pair = pairs[r];
     copy(p.content + pair * C, C, x + r * C);
     copy(p.content + pair * C, C, wide + r * 2 * C);
     copy(p.entry + pair * C, C, wide + r * 2 * C + C);
@@ -246,31 +258,73 @@ void gather_layer(const Window& p, int first, int count, float* memory) {
   linear<W>(p.shared.reference[1], hidden, C, rows, embedding, C);
   for (int i = 0; i < rows * C; ++i) embedding[i] += x[i];
   linear<W>(p.layer.offsets_and_query, embedding, C, rows, projected, 2 * K + C);
-  cross_attention<T, W>(p, block, boxes, projected, logits, hidden, scratch);
+  cross_attention<T, W>(p, pairs, rows, boxes, projected, made.logits, hidden, scratch);
   linear<W>(p.layer.output, hidden, C, rows, embedding, C);
   add_and_normalise<W>(x, embedding, p.layer.norm_cross, rows, C);
-  move<W>(p, block, boxes, projected, logits, moved, scratch);
+  move<W>(p, pairs, rows, boxes, projected, made.logits, made.moved, scratch);
 
   for (int r = 0; r < rows; ++r) {
-    copy(moved + 2 * r, 2, boxes + 4 * r);
-    copy(moved + 2 * r, 2, p.moved + block.pair(p, r) * 2);
+    copy(made.moved + 2 * r, 2, boxes + 4 * r);
     box_code(p, boxes + 4 * r, wide + r * 2 * C);
   }
   linear<W>(p.layer.position[0], wide, 2 * C, rows, hidden, C, true);
   linear<W>(p.layer.position[1], hidden, C, rows, embedding, C);
   for (int i = 0; i < rows * C; ++i) hidden[i] = x[i] + embedding[i];
-  float* value = projected;
   linear<W>(p.layer.temporal_query_key, hidden, C, rows, wide, 2 * C);
-  linear<W>(p.layer.temporal_value, x, C, rows, value, C);
+  linear<W>(p.layer.temporal_value, x, C, rows, made.value, C);
+}
+
+// Between a pair's row of what is kept and its row of `made`.
+template <typename Move>
+inline void each_part(const Window& p, const Alone& made, int row, int64_t pair, Move move) {
+  const int C = p.channels;
+  float* kept = p.kept + pair * p.kept_row();
+  move(kept, made.x + row * C, C);
+  move(kept + C, made.embedding + row * C, C);
+  move(kept + 2 * C, made.query_key + row * 2 * C, 2 * C);
+  move(kept + 4 * C, made.value + row * C, C);
+  move(kept + 5 * C, made.moved + row * 2, 2);
+}
+
+// Before the first layer: what it makes of pairs that have changed, to be kept.
+template <typename T, int W>
+void keep_pairs(const Window& p, const int* pairs, int rows, float* memory) {
+  Scratch scratch{memory};
+  const Alone made(p, rows, scratch);
+  make_alone<T, W>(p, pairs, rows, made, scratch);
+  for (int r = 0; r < rows; ++r) {
+    each_part(p, made, r, pairs[r], [](float* kept, const float* part, int count) { copy(part, count, kept); });
+    p.kept[(int64_t(pairs[r]) + 1) * p.kept_row() - 1] = 1;
+  }
+}
+
+// First pass: from a layer's content to the queries, keys and values of the attention between queries.
+template <typename T, int W>
+void gather_layer(const Window& p, int first, int count, float* memory) {
+  const Block block{first, count, p.frames};
+  const int C = p.channels, rows = block.rows();
+  int pairs[kMaxPairs];
+  for (int r = 0; r < rows; ++r) pairs[r] = int(block.pair(p, r));
+  Scratch scratch{memory};
+  const Alone made(p, rows, scratch);
+  if (p.first && p.kept) {
+    for (int r = 0; r < rows; ++r) {
+      each_part(p, made, r, pairs[r], [](const float* kept, float* part, int count) { copy(kept, count, part); });
+    }
+  } else {
+    make_alone<T, W>(p, pairs, rows, made, scratch);
+  }
+  for (int r = 0; r < rows; ++r) copy(made.moved + 2 * r, 2, p.moved + int64_t(pairs[r]) * 2);
+  float *x = made.x, *embedding = made.embedding, *hidden = made.hidden, *wide = made.query_key;
   const int wanted = p.last ? p.wanted : 0, answers = p.last ? p.answers : p.frames;
-  attend_frames<W>(p, block, wide, value, wanted, answers, hidden);
+  attend_frames<W>(p, block, wide, made.value, wanted, answers, hidden);
 
   // From here on only the frames wanted.
   const int skipped = wanted * count, left = answers * count;
   x += skipped * C;
   embedding += skipped * C;
   hidden += skipped * C;
-  float* change = projected;
+  float* change = made.value;
   linear<W>(p.layer.temporal_output, hidden, C, left, change, C);
   add_and_normalise<W>(x, change, p.layer.norm_temporal, left, C);
   for (int i = 0; i < left * C; ++i) hidden[i] = x[i] + embedding[i];

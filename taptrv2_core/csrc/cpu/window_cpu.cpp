@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -73,7 +74,36 @@ int64_t share(int64_t queries, int64_t frames_of_task, int64_t tasks_beside) {
   return std::max<int64_t>(1, std::min(most, (queries + wanted - 1) / wanted));
 }
 
+// Whether what is kept of a pair was made of what it is now; if not, notes what it is now for what will be.
+bool still_kept(const Window& p, int64_t pair) {
+  const int64_t c = p.channels;
+  float* kept = p.kept + pair * p.kept_row() + p.kept_made();
+  const float *content = p.entry + pair * c, *reference = p.reference + pair * 4, updated = p.updated[pair];
+  if (kept[c + 5] == 1 && std::memcmp(kept, content, c * sizeof(float)) == 0 &&
+      std::memcmp(kept + c, reference, 4 * sizeof(float)) == 0 && kept[c + 4] == updated) {
+    return true;
+  }
+  std::copy_n(content, c, kept);
+  std::copy_n(reference, 4, kept + c);
+  kept[c + 4] = updated, kept[c + 5] = 0;
+  return false;
+}
+
+// Brings up to date what is kept of the first layer.
+void keep(const Window& p, const WindowKernels& kernels) {
+  std::vector<int> changed;
+  for (int pair = 0; pair < p.frames * p.queries; ++pair) {
+    if (!still_kept(p, pair)) changed.push_back(pair);
+  }
+  const int64_t count = changed.size(), block = share(count, 1, 1);
+  spread((count + block - 1) / block, [&](int64_t i) {
+    const int64_t first = i * block, rows = std::min<int64_t>(block, count - first);
+    kernels.keep_pairs(p, changed.data() + first, int(rows), thread_scratch(scratch_size(p, block)));
+  });
+}
+
 void run_layer(const Window& p, const WindowKernels& kernels) {
+  if (p.first && p.kept) keep(p, kernels);
   const int64_t block = share(p.queries, p.frames, 1), blocks = (p.queries + block - 1) / block;
   spread(blocks, [&](int64_t i) {
     const int64_t first = i * block, count = std::min<int64_t>(block, p.queries - first);
@@ -104,7 +134,8 @@ using Answer = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 // sizes: heads, points a level and head, layers, channels of the feed-forward. Public: taptrv2_core/fused_decoder.py.
 Answer decode_window(const at::Tensor& content, const at::Tensor& reference, at::TensorList memories,
                      at::IntArrayRef level_shapes, const at::Tensor& updated, const OptionalTensor& tracked,
-                     int64_t wanted, const at::Tensor& waves, const at::Tensor& parameters, at::IntArrayRef sizes) {
+                     int64_t wanted, const OptionalTensor& kept, const at::Tensor& waves, const at::Tensor& parameters,
+                     at::IntArrayRef sizes) {
   TORCH_CHECK(content.dim() == 3 && sizes.size() == 4, kOp, ": content must be (F, N, C) and sizes have 4 entries");
   const int64_t frames = content.size(0), queries = content.size(1), channels = content.size(2), layers = sizes[2];
   TORCH_CHECK(frames >= 1 && frames <= kMaxFrames && wanted < frames, kOp, ": frames must be 1 to ", kMaxFrames,
@@ -126,6 +157,10 @@ Answer decode_window(const at::Tensor& content, const at::Tensor& reference, at:
   check(kOp, "parameters", parameters, {parameters.numel()}, at::kFloat);
   if (tracked.has_value()) check(kOp, "tracked", *tracked, {frames, queries}, at::kBool);
 
+  const std::vector<int64_t> kept_sizes = {frames, queries, p.kept_row()};
+  if (kept.has_value()) check(kOp, "kept", *kept, kept_sizes, at::kFloat);
+
+  p.kept = kept.has_value() ? kept->data_ptr<float>() : nullptr;
   p.updated = static_cast<const uint8_t*>(updated.data_ptr());
   p.tracked = tracked.has_value() ? static_cast<const uint8_t*>(tracked->data_ptr()) : nullptr;
   p.waves[0] = waves.data_ptr<float>();
