@@ -3,8 +3,8 @@
 A graph has fixed shapes, so windows run for a padded number of queries (`SIZES`): another query needs no other graph
 until a size is full. Padding rows are queries that begin after every frame: no row that counts attends to them.
 
-**This has not been run on a GPU yet**; `tools/gpu_check.sh` compares it with the same steps without graphs. Where
-recording fails, one warning says so and steps go on without. TAPTRV2_CUDA_GRAPHS=0 in the environment turns it off.
+`tools/gpu_check.sh` compares it with the same steps without graphs (docs/benchmarks/gpu-h100.md). Where recording
+fails, one warning says so and steps go on without. TAPTRV2_CUDA_GRAPHS=0 in the environment turns it off.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ class Tracker:
         self._engine = self._engine.fresh()
         self._ids: list[int] = []
         self._newest: dict[int, tuple[float, float, float]] = {}
+        self._unread: tuple[list[int], NDArray[np.float32]] | None = None  # the same as the last answer had it
         self._waiting: list[tuple[float, float]] = []
         self._stamps: dict[int, int] = {}
         self._size: tuple[int, int] | None = None
@@ -145,7 +146,7 @@ class Tracker:
                 self._engine.keep(rows)
         self._ids = [self._ids[row] for row in rows]
         for point in gone:
-            self._newest.pop(point, None)
+            self._last_seen().pop(point, None)
 
     def clear(self) -> int:
         """Stop following all points; images are kept. Returns how many there were."""
@@ -159,7 +160,8 @@ class Tracker:
             rows = [(x, y, NEW_VISIBILITY) for x, y in self._waiting]
             starts: Iterable[int] = [-1] * len(rows)
         else:
-            rows = [self._newest[i] for i in self._ids]
+            newest = self._last_seen()
+            rows = [newest[i] for i in self._ids]
             starts = self._engine.starts
         table = np.array(rows, dtype=np.float32).reshape(-1, 3)
         frames = np.array(list(starts), dtype=np.int64)
@@ -208,17 +210,16 @@ class Tracker:
         An answer that failed for want of memory can be asked for again, after `remove_points`, and nothing is lost.
         """
         engine = self._engine
-        if not engine.commits:
-            newest = self._tracks(self._table(engine.run(newest_only=True)), engine.frame)
-        else:
-            table = self._table(engine.commit())
-            held = list(engine.held)
-            final = held[: engine.slots // 2]
-            refined = tuple(replace(self._tracks(table, f), final=f in final) for f in held[:-1])
-            newest = replace(self._tracks(table, engine.frame), refined=refined)
-        columns = (newest.x.tolist(), newest.y.tolist(), newest.visibility.tolist())
-        self._newest = dict(zip(self._ids, zip(*columns, strict=True), strict=True))
-        return newest
+        commits = engine.commits
+        result = engine.commit() if commits else engine.run(newest_only=True)
+        frames = list(engine.held) if commits else [engine.frame]
+        given = self._given(frames)  # before the table: a GPU is at work until that is there
+        table = self._table(result)
+        final = frames[: engine.slots // 2]
+        refined = tuple(replace(self._tracks(table, f, given), final=f in final) for f in frames[:-1])
+        self._unread = list(self._ids), table[self._row_of(table, engine.frame)]
+        newest = self._tracks(table, engine.frame, given)
+        return replace(newest, refined=refined) if commits else newest
 
     @torch.inference_mode()
     def finish(self) -> tuple[Tracks, ...]:
@@ -226,8 +227,9 @@ class Tracker:
 
         For the end of a video: it refines the frames since the last committing window. Nothing is changed.
         """
-        table = self._table(self._engine.run())
-        return tuple(replace(self._tracks(table, frame), final=True) for frame in self._engine.held)
+        held = list(self._engine.held)
+        table, given = self._table(self._engine.run()), self._given(held)
+        return tuple(replace(self._tracks(table, frame, given), final=True) for frame in held)
 
     def _table(self, result: WindowResult | None) -> NDArray[np.float32]:
         """x, y in pixels and visibility of a window's answer on the host, (F, N, 3)."""
@@ -238,18 +240,37 @@ class Tracker:
         xy = self._pixels().to_pixels(shares[..., :2])
         return torch.cat((xy, shares[..., 2:]), dim=-1).float().numpy()
 
-    def _tracks(self, table: NDArray[np.float32], frame: int) -> Tracks:
-        """A window's answer (all slots, or the newest frame alone) for one frame and the points given by then."""
-        rows = [row for row, start in enumerate(self._engine.starts) if start <= frame]
-        slot = frame % self._engine.slots if len(table) > 1 else 0
-        ids = np.array([self._ids[row] for row in rows], dtype=np.int64)
-        x, y, visible = np.ascontiguousarray(table[slot, rows].T)
+    def _given(self, frames: list[int]) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """For each frame: rows and ids of the points given by then."""
+        ids, starts = np.array(self._ids, dtype=np.int64), np.array(self._engine.starts, dtype=np.int64)
+        rows = {frame: np.flatnonzero(starts <= frame) for frame in frames}
+        return {frame: (found, ids[found]) for frame, found in rows.items()}
+
+    def _row_of(self, table: NDArray[np.float32], frame: int) -> int:
+        """Where a window's answer (all slots, or the newest frame alone) has a frame."""
+        return frame % self._engine.slots if len(table) > 1 else 0
+
+    def _tracks(
+        self, table: NDArray[np.float32], frame: int, given: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]
+    ) -> Tracks:
+        """A window's answer for one frame and the points given by then."""
+        rows, ids = given[frame]
+        x, y, visible = np.ascontiguousarray(table[self._row_of(table, frame), rows].T)
         return Tracks(ids, x, y, visible, visible > 0.5, frame, self._stamps[frame])
+
+    def _last_seen(self) -> dict[int, tuple[float, float, float]]:
+        """x, y and visibility of each point as it was seen last. Made when it is asked for, which few steps do."""
+        if self._unread is not None:
+            ids, rows = self._unread
+            self._newest, self._unread = dict(zip(ids, map(tuple, rows.tolist()), strict=True)), None
+        return self._newest
 
     def _add(self, ids: list[int], points: NDArray[np.float64], frame: int) -> None:
         position: Tensor = self._pixels().to_position(torch.from_numpy(points))
         self._engine.add(position, frame)
-        self._newest.update({i: (float(x), float(y), NEW_VISIBILITY) for i, (x, y) in zip(ids, points, strict=True)})
+        self._last_seen().update(
+            {i: (float(x), float(y), NEW_VISIBILITY) for i, (x, y) in zip(ids, points, strict=True)}
+        )
 
     def _pixels(self) -> PixelMap:
         assert self._size is not None

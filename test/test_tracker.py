@@ -80,6 +80,21 @@ def test_removing_all_leaves_an_idle_tracker(tracker: Tracker) -> None:
     assert tracker.step(IMAGE).ids.tolist() == [new]
 
 
+def test_queries_are_where_the_newest_answer_has_them(tracker: Tracker) -> None:
+    """Also after points have come and gone since, and more than one answer later."""
+    tracker.add_points([(5, 5), (20, 10), (40, 30)])
+    for _ in range(3):
+        tracks = tracker.step(IMAGE)
+    tracker.remove_points([1])
+    tracker.add_points([(60, 40)])
+    queries = tracker.queries()
+    assert queries.ids.tolist() == [0, 2, 3]
+    np.testing.assert_array_equal(np.stack((queries.x, queries.y), -1), [*tracks.xy[[0, 2]], (60, 40)])
+    np.testing.assert_array_equal(queries.visibility[:2], tracks.visibility[[0, 2]])
+    tracks = tracker.step(IMAGE)
+    np.testing.assert_array_equal(tracker.queries().x, tracks.x)
+
+
 def test_stamps_name_the_held_frames(tracker: Tracker) -> None:
     for t in range(12):
         tracker.step(IMAGE, stamp=1_000_000_000 + 50 * t)
