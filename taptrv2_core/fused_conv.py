@@ -17,16 +17,18 @@ from taptrv2_core.prepared import PackedConv
 POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
 """Beside infinity; as in csrc/cpu/convolve.inl."""
 MOST_CHANNELS = 256
-"""The weights at all points are 4 times those of the convolution; with more channels, reading them takes the time."""
+FEWEST_TILES = 16
+"""The weights at all points are 4 times those of the convolution; reading them takes the time where there are more
+channels or fewer tiles."""
 
 
 class TiledConv(PackedConv):
-    """A 3 x 3 convolution of stride 1 by the op ``taptrv2::convolve``; where ops are switched off, by oneDNN."""
+    """A 3 x 3 convolution of stride 1 by the op ``taptrv2::convolve``; of small images, and where ops are switched off,
+    by oneDNN."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(conv)
-        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
-        self.points = torch.cat((at_points(conv.weight.detach()), bias))
+        self.points: Tensor | None = None
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
@@ -42,8 +44,12 @@ class TiledConv(PackedConv):
 
     def forward(self, x: Tensor, relu: bool = False, add: Tensor | None = None) -> Tensor:
         """As of `PackedConv`."""
-        if active_backend("cpu") != "fused":
+        tiles = len(x) * -(-x.shape[-2] // 4) * -(-x.shape[-1] // 4)
+        if tiles < FEWEST_TILES or active_backend("cpu") != "fused":
             return super().forward(x, relu, add)
+        if self.points is None:
+            bias = torch.zeros(self.conv.out_channels) if self.conv.bias is None else self.conv.bias.detach()
+            self.points = torch.cat((at_points(self.conv.weight.detach()), bias))
         x = x.contiguous(memory_format=torch.channels_last)
         add = None if add is None else add.contiguous(memory_format=torch.channels_last)
         return torch.ops.taptrv2.convolve(x, self.points, add, self.conv.out_channels, relu)  # type: ignore[no-any-return]

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taptrv2_core import SMALL, Taptr
+from taptrv2_core import SMALL, Taptr, fused_conv
 from taptrv2_core.fused_conv import TiledConv
 from taptrv2_core.ops import active_backend, use_backend
+from taptrv2_core.prepared import PackedConv
 
 CASES = [(1, 64, 64, 16, 16), (2, 32, 96, 13, 22), (1, 96, 32, 3, 1), (1, 64, 64, 40, 36)]  # B, inputs, outputs, H, W
 LAST = torch.channels_last
@@ -40,8 +41,13 @@ def plain(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("sizes", CASES)
-def test_same_result(sizes: tuple[int, int, int, int, int]) -> None:
+def test_same_result(sizes: tuple[int, int, int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """To 1e-6 of its norm, where oneDNN has 4e-7; with ReLU and sum, and without."""
+    monkeypatch.setattr(fused_conv, "FEWEST_TILES", 1)
+    compare(sizes)
+
+
+def compare(sizes: tuple[int, int, int, int, int]) -> None:
     tiled, x, add = case(*sizes)
     expected = plain(tiled.conv, x)
     for got, wanted in (
@@ -100,6 +106,13 @@ def test_where_it_is_used() -> None:
         assert sum(isinstance(module, TiledConv) for module in derived.backbone.modules()) == count
 
 
+def test_small_images_go_to_onednn() -> None:
+    tiled, x, _ = case(1, 32, 32, 15, 12)
+    assert torch.equal(tiled(x), PackedConv(tiled.conv)(x))
+    tiled, x, _ = case(1, 32, 32, 15, 13)
+    assert not torch.equal(tiled(x), PackedConv(tiled.conv)(x))
+
+
 def test_ops_can_be_switched_off() -> None:
     tiled, x, add = case(*CASES[0])
     with use_backend("reference"):
@@ -126,5 +139,6 @@ def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    fused_conv.FEWEST_TILES = 1
     for each in CASES:
-        test_same_result(each)
+        compare(each)
