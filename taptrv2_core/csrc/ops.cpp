@@ -29,4 +29,6 @@ TORCH_LIBRARY(taptrv2, m) {
   // A 3 x 3 convolution of stride 1, padding 1, with what is to be added if anything and a ReLU if asked for, likewise:
   // taptrv2_core/fused_conv.py.
   m.def("convolve(Tensor images, Tensor weight, Tensor? add, int outputs, bool relu) -> Tensor");
+  // An image (H, W, 3) uint8 reduced to (height, width, 3) float in [0, 1], on a CPU: taptrv2_core/images.py.
+  m.def("shrink(Tensor image, int height, int width) -> Tensor");
 }

@@ -4,6 +4,7 @@
 #include "../args.h"
 #include "../convolve.h"
 #include "../encode.h"
+#include "../shrink.h"
 
 namespace taptrv2 {
 
@@ -34,11 +35,17 @@ struct ConvolveKernels {
   void (*convolve_tiles)(const Convolve&, int64_t image, int first, int count, float* scratch);
 };
 
+// Some rows of an image that is reduced.
+struct ShrinkKernels {
+  void (*shrink_rows)(const Shrink&, int first, int last, float* scratch);
+};
+
 namespace baseline {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels();
 ConvolveKernels convolve_kernels();
+ShrinkKernels shrink_kernels();
 }  // namespace baseline
 #if defined(__x86_64__)
 namespace avx2 {
@@ -46,12 +53,14 @@ Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels();
 ConvolveKernels convolve_kernels();
+ShrinkKernels shrink_kernels();
 }  // namespace avx2
 namespace avx512 {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels();
 ConvolveKernels convolve_kernels();
+ShrinkKernels shrink_kernels();
 }  // namespace avx512
 #endif
 

@@ -14,6 +14,7 @@ namespace {
 #include "window.inl"
 #include "encode.inl"
 #include "convolve.inl"
+#include "shrink.inl"
 
 template <typename T, int W, int COUNT>
 Kernels table_of() {
@@ -52,6 +53,8 @@ ConvolveKernels convolve_kernels() {
   constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
   return {convolve_tiles<kLanes>};
 }
+
+ShrinkKernels shrink_kernels() { return {shrink_rows}; }
 
 }  // namespace TAPTRV2_ISA
 }  // namespace taptrv2
