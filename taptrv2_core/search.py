@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
-from taptrv2_core.encoder import LevelShapes, cell_centres
+from taptrv2_core.encoder import LevelShapes
 from taptrv2_core.geometry import constant
 from taptrv2_core.layers import mlp, modules
 from taptrv2_core.prepared import Linear
@@ -74,13 +74,26 @@ class Search(nn.Module):
         """
         height, width = level_shapes[0]
         shares = self(tokens, level_shapes, initial)[0, :, :-1].exp()
-        places = F.avg_pool2d(shares.view(-1, 1, height, width), AROUND, 1, AROUND // 2, divisor_override=1).flatten(1)
+        padded = F.pad(shares.view(-1, height, width), (AROUND // 2,) * 4)
+        places = _sums(_sums(padded, 1), 2).flatten(1)
         likely, at = places.max(dim=-1)
-        cells = cell_centres(level_shapes[:1], shares)
-        size = constant((width, height), cells)
-        near = shares * ((cells - cells[at].unsqueeze(1)).abs() * size < AROUND / 2).all(dim=-1)
-        found = (near @ cells) / near.sum(dim=-1, keepdim=True)
+        cell = torch.stack((at % width, at // width), dim=-1)
+        row = torch.arange(len(at), device=at.device)
+        near = padded.unfold(1, AROUND, 1).unfold(2, AROUND, 1)[row, cell[:, 1], cell[:, 0]]
+        step = torch.arange(AROUND, device=at.device) - AROUND // 2
+        mean = torch.stack([near.sum(dim) @ step.to(near) for dim in (1, 2)], dim=-1) / near.sum((1, 2)).unsqueeze(-1)
+        size = constant((width, height), shares)
+        found = (cell + 0.5 + mean) / size
         x, y = (position[0] * size.to(position)).long().unbind(-1)
         here = places.gather(1, (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).unsqueeze(1)).squeeze(1)
         surely = (likely > SURE) & (likely > BETTER * here)
         return torch.where(surely.unsqueeze(-1), found.to(position), position[0]).unsqueeze(0)
+
+
+def _sums(shares: Tensor, dim: int) -> Tensor:
+    """Of every `AROUND` in a row; on a CPU much quicker than pooling."""
+    count = shares.shape[dim] - AROUND + 1
+    total = shares.narrow(dim, 0, count)
+    for i in range(1, AROUND):
+        total = total + shares.narrow(dim, i, count)
+    return total
