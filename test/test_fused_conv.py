@@ -121,6 +121,14 @@ def test_ops_can_be_switched_off() -> None:
     torch.testing.assert_close(off, tiled(x, relu=True, add=add), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("adds", [False, True])
+def test_opcheck(adds: bool) -> None:
+    tiled, x, add = case(*CASES[1])
+    tiled(x)
+    arguments = (x, tiled.points, add if adds else None, tiled.conv.out_channels, True)
+    torch.library.opcheck(torch.ops.taptrv2.convolve.default, arguments)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

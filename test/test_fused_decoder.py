@@ -13,7 +13,7 @@ import torch
 
 from taptrv2_core import PUBLISHED, SMALL, ModelConfig, Taptr
 from taptrv2_core.decoder import EVERY, Decoder, Frames, LayerOutput, Masks
-from taptrv2_core.fused_decoder import KeptLayer
+from taptrv2_core.fused_decoder import FusedDecoder, KeptLayer
 from taptrv2_core.ops import active_backend, use_backend
 
 LEVELS = ((16, 20), (8, 10), (4, 5), (2, 3))
@@ -186,25 +186,13 @@ def test_where_it_is_used() -> None:
     assert not Taptr(SMALL).prepare(torch.float64).transformer.decoder.reads_memory
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"memories": 1}, "2 frames, but memory of 1"),
-        ({"level_shapes": [16, 20]}, r"a frame's memory must be a contiguous CPU tensor \[320, 128\]"),
-        ({"sizes": [4, 4, 4, 512]}, "too few parameters"),
-        ({"sizes": [4, 4, 2, 512]}, "parameters too many"),
-        ({"sizes": [8, 4, 3, 512]}, "heads must have 32 channels"),
-        ({"kept": torch.zeros(2, 3, 775)}, r"kept must be a contiguous CPU tensor \[2, 3, 776\]"),
-    ],
-)
-def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -> None:
-    fused = lively(SMALL).transformer.decoder.derived
+def arguments(fused: FusedDecoder | None) -> dict[str, object]:
+    """Of the op, for two frames and three queries."""
     assert fused is not None
-    memories = torch.zeros(2, sum(h * w for h, w in LEVELS), 128).split(1)
-    given = {
+    return {
         "content": torch.zeros(2, 3, 128),
         "reference": torch.zeros(2, 3, 4),
-        "memories": [memory[0] for memory in memories][: int(change.get("memories", 2))],  # type: ignore[call-overload]
+        "memories": [torch.zeros(sum(h * w for h, w in LEVELS), 128) for _ in range(2)],
         "level_shapes": [size for shape in LEVELS for size in shape],
         "updated": torch.ones(2, 3, dtype=torch.bool),
         "tracked": None,
@@ -214,7 +202,30 @@ def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -
         "parameters": fused.parameters,
         "sizes": fused.sizes,
     }
-    given.update({name: value for name, value in change.items() if name != "memories"})
+
+
+@pytest.mark.parametrize("wanted", [-1, 1])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_opcheck(wanted: int, keeps: bool) -> None:
+    given = arguments(lively(SMALL).transformer.decoder.derived)
+    given |= {"wanted": wanted, "kept": torch.zeros(2, 3, 776) if keeps else None}
+    torch.library.opcheck(torch.ops.taptrv2.decode_window.default, tuple(given.values()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"memories": [torch.zeros(426, 128)]}, "2 frames, but memory of 1"),
+        ({"level_shapes": [16, 20]}, r"a frame's memory must be a contiguous CPU tensor \[320, 128\]"),
+        ({"sizes": [4, 4, 4, 512]}, "too few parameters"),
+        ({"sizes": [4, 4, 2, 512]}, "parameters too many"),
+        ({"sizes": [8, 4, 3, 512]}, "heads must have 32 channels"),
+        ({"kept": torch.zeros(2, 3, 775)}, r"kept must be a contiguous CPU tensor \[2, 3, 776\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -> None:
+    given = arguments(lively(SMALL).transformer.decoder.derived)
+    given.update(change)
     with pytest.raises(RuntimeError, match=message):
         torch.ops.taptrv2.decode_window(*given.values())
 

@@ -65,6 +65,16 @@ def test_where_it_is_used() -> None:
     assert layers(Taptr(replace(PUBLISHED, backbone="compact")).prepare()) == [False, False]
 
 
+def test_opcheck() -> None:
+    fused = network().transformer.encoder.layers[0].derived
+    assert fused is not None
+    tokens, code, reference = torch.randn(2, 12, 128), torch.randn(12, 128), torch.rand(12, 2)
+    shapes = [2, 4, 1, 2, 1, 1, 1, 1]
+    torch.library.opcheck(
+        torch.ops.taptrv2.encode_layer.default, (tokens, code, reference, shapes, fused.parameters, fused.sizes)
+    )
+
+
 def test_what_does_not_fit_is_refused() -> None:
     fused = network().transformer.encoder.layers[0].derived
     assert fused is not None

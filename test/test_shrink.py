@@ -69,6 +69,10 @@ def test_whole_multiples_are_left_to_opencv() -> None:
     assert torch.equal(network_input(image, (256, 256), CPU), torch.from_numpy(expected).permute(2, 0, 1) / 255)
 
 
+def test_opcheck() -> None:
+    torch.library.opcheck(torch.ops.taptrv2.shrink.default, (torch.from_numpy(picture(9, 7)), 4, 5))
+
+
 @pytest.mark.parametrize(
     ("image", "size", "message"),
     [

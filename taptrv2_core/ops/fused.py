@@ -1,4 +1,5 @@
-"""The fused ops of `taptrv2_core/csrc`, with their gradients and the shapes that torch.compile and export need.
+"""The fused ops of `taptrv2_core/csrc`: gradients of the two attentions, and of all the shapes that torch.compile and
+export need.
 
 Imported only once the library is loaded. The ops take a `reference` or None: with it the samples are offsets in cells
 and the weights logits, without they are locations in [0, 1] and plain weights.
@@ -140,3 +141,40 @@ def _key_aware_backward_fake(
 
 torch.library.register_autograd("taptrv2::multi_scale", _multi_scale_backward, setup_context=_multi_scale_setup)
 torch.library.register_autograd("taptrv2::key_aware", _key_aware_backward, setup_context=_key_aware_setup)
+
+
+@torch.library.register_fake("taptrv2::decode_window")
+def _decode_window_fake(
+    content: Tensor,
+    reference: Tensor,
+    memories: list[Tensor],
+    level_shapes: list[int],
+    updated: Tensor,
+    tracked: Tensor | None,
+    wanted: int,
+    kept: Tensor | None,
+    waves: Tensor,
+    parameters: Tensor,
+    sizes: list[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    frames, queries, channels = content.shape
+    answers = slice(None) if wanted < 0 else slice(wanted, wanted + 1)
+    return tuple(content.new_empty((frames, queries, n))[answers] for n in (2, 4, 3, channels))  # type: ignore[return-value]
+
+
+@torch.library.register_fake("taptrv2::encode_layer")
+def _encode_layer_fake(
+    tokens: Tensor, code: Tensor, reference: Tensor, level_shapes: list[int], parameters: Tensor, sizes: list[int]
+) -> Tensor:
+    return torch.empty_like(tokens)
+
+
+@torch.library.register_fake("taptrv2::convolve")
+def _convolve_fake(images: Tensor, weight: Tensor, add: Tensor | None, outputs: int, relu: bool) -> Tensor:
+    count, _, height, width = images.shape
+    return images.new_empty((count, height, width, outputs)).permute(0, 3, 1, 2)
+
+
+@torch.library.register_fake("taptrv2::shrink")
+def _shrink_fake(image: Tensor, height: int, width: int) -> Tensor:
+    return image.new_empty((height, width, 3), dtype=torch.float32)
