@@ -27,7 +27,7 @@ LONGEST_SIDE = 640
 """Larger images are reduced to this for flow: more detail costs time, and flow gives up on smooth surfaces sooner."""
 UNIT = 256
 """Variances and the gate are in pixels of an image of 256 x 256."""
-NETWORK_VARIANCE = 4.0
+NETWORK_VARIANCE = 1.0
 """R, square pixels."""
 FLOW_VARIANCE = (0.01, 10.0)
 """What a frame of flow adds to P: square pixels, and square pixels for every pixel by which the point misses."""

@@ -108,6 +108,12 @@ class Parameters:
         "instructions for it, else float32.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
+    input_size: int = _parameter(
+        0,
+        "Side in pixels of the square that images are reduced or enlarged to for the network; 0: the weights' own, 256 "
+        "for small. Larger is more accurate where images have the detail, and slower.",
+        limits=(0, 2048),
+    )
     threads: int = _parameter(
         0, "CPU threads of the network; 0: as many as PyTorch takes by itself, one a core.", limits=(0, 256)
     )

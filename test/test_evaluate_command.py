@@ -45,7 +45,8 @@ def test_command_with_own_checkpoint_csv_and_json(
     weights = tmp_path / "tiny.pt"
     save_checkpoint(model, weights)
     files = ["--csv", str(tmp_path / "v.csv"), "--json", str(tmp_path / "m.json")]
-    assert main(["evaluate", "davis", str(davis), "--model", str(weights), "--device", "cpu", *files]) == 0
+    network = ["--model", str(weights), "--device", "cpu", "--input-size", "48"]
+    assert main(["evaluate", "davis", str(davis), *network, *files]) == 0
     out = capsys.readouterr().out
     for method in ("never moves", "OpenCV LK", "taptr streaming", "taptr refined"):
         assert out.count(method) == 4  # the metrics, delta_avg by group, visibility by group, as in papers
@@ -53,6 +54,7 @@ def test_command_with_own_checkpoint_csv_and_json(
     assert ["TAP-Vid", "DAVIS,", "first", "AJ", "<delta_avg", "OA"] in rows
     assert ["TAPTRv2,", "as", "published", "63.5", "75.9", "91.4"] in rows
     assert "frames: 256 x 256" in out
+    assert "input: 48 x 48" in out
     with (tmp_path / "v.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["video"], row["method"]) for row in rows[:3]] == [
@@ -116,6 +118,7 @@ def test_command_strided_at_256_with_baselines_only(davis: Path, capsys: pytest.
         (["davis", "{}", "--support", "-1"], "--support -1: must be at least 0"),
         (["davis", "{}", "--synthetic"], "not both"),
         (["--synthetic", "--query", "strided"], "--query strided"),
+        (["davis", "{}", "--input-size", "16"], "input_size is (16, 16); height and width must be at least 32"),
         (["davis", "{}", "--clips", "0"], "--clips 0: must be at least 1"),
         (["davis", "{}", "--csv", "{}/no/folder.csv"], "the folder {}/no does not exist"),
         (["davis", "{}", "--model", "{}/none.pt"], "{}/none.pt: no such file"),

@@ -53,10 +53,12 @@ def inactive(log: Path, robot: Robot, camera: Camera, tmp_path: Path) -> None:
     camera.publish(0, 0)
     robot.wait_for_no_node()
     save_checkpoint(tiny_model(), tmp_path / "tiny.pt")
-    for name, value in (("weights", str(tmp_path / "tiny.pt")), ("image_reliability", "reliable"), ("max_points", 8)):
+    weights = str(tmp_path / "tiny.pt")
+    for name, value in (("weights", weights), ("image_reliability", "reliable"), ("max_points", 8), ("input_size", 48)):
         assert robot.set_parameter(name, value).successful
     assert robot.transition("configure")
     assert robot.state() == "inactive"
+    assert "network input 48x48" in log.read_text()
     robot.wait_for_node()
 
 

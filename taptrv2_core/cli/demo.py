@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
-from taptrv2_core.cli.options import network
+from taptrv2_core.cli.options import add_input_size, network
 from taptrv2_core.demos.click import PORT, VideoStage, serve
 from taptrv2_core.demos.clip import CLIP, FLAT, FLAT_SEED, SEED
 from taptrv2_core.demos.rainbow import draw_rainbow
@@ -58,6 +58,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     add("--dtype", default="auto", help="float32, bfloat16, float16 (default auto, the fastest)")
     # fmt: on
+    add_input_size(parser)
 
 
 def _add_video(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
-from taptrv2_core.cli.options import check_numbers, network
+from taptrv2_core.cli.options import add_input_size, check_numbers, network
 from taptrv2_core.config import PUBLISHED
 from taptrv2_core.evaluation.adapter import RefinedTaptr, StreamingTaptr
 from taptrv2_core.evaluation.baselines import LucasKanade, NeverMoves
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--csv", type=Path, metavar="FILE", help="write the metrics of every video")
     add("--json", type=Path, metavar="FILE", help="write the means and the breakdown")
     # fmt: on
+    add_input_size(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     for file in (args.csv, args.json):
         if file is not None and not file.parent.is_dir():
             raise CommandError(f"{file}: the folder {file.parent} does not exist; make it first")
-    check_numbers(args, support=0, clips=1)
+    check_numbers(args, support=0, clips=1, input_size=0)
     args.protocol = args.protocol or ("tapvid" if args.dataset in TAPVID else "native")
     dataset = _dataset(args)
     model = None if args.model == "none" else network(args)
@@ -130,6 +131,7 @@ def _about(
         "support_queries": f"up to {args.support} in all" if args.support else "none",
         "frames": "256 x 256" if args.protocol == "tapvid" else "own size",
         "model": args.model,
+        "input": "none" if model is None else f"{model.config.input_size[1]} x {model.config.input_size[0]}",
         "device": device,
         "torch_threads": torch.get_num_threads(),
         "opencv_threads": cv2.getNumThreads(),

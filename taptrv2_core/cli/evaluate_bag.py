@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from taptrv2_core.cli.interrupt import first_interrupt
-from taptrv2_core.cli.options import check_numbers
+from taptrv2_core.cli.options import add_input_size, check_numbers
 from taptrv2_core.evaluation.progress import counting_bar
 from taptrv2_core.replay.evaluate import evaluate_recording
 from taptrv2_core.replay.job import Job, Outcome
@@ -57,6 +57,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stretch", type=int, default=24, metavar="N",
         help="images tracked backward at a time for the forward-backward error (default %(default)s; 0: leave it out)")
     # fmt: on
+    add_input_size(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 def check_job_numbers(args: argparse.Namespace) -> None:
     """Refuse numbers that mean nothing."""
-    check_numbers(args, grid=0, corners=1, images=1, takeover_interval=1, max_gap=0, stretch=0, threads=0)
+    check_numbers(args, grid=0, corners=1, images=1, takeover_interval=1, max_gap=0, stretch=0, threads=0, input_size=0)
 
 
 @contextmanager
@@ -95,6 +96,7 @@ def job_from(args: argparse.Namespace, recording: Path, out: Path | None) -> Job
         weights=args.model,
         device=args.device,
         dtype=args.dtype,
+        input_size=args.input_size,
         threads=args.threads,
         takeover_interval=args.takeover_interval,
         max_gap=args.max_gap,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import warnings
 
-from taptrv2_core.checkpoint import load_model
+from taptrv2_core.checkpoint import load_model, square
 from taptrv2_core.cli import CommandError
 from taptrv2_core.evaluation.progress import say
 from taptrv2_core.model import Taptr
@@ -19,11 +19,21 @@ def check_numbers(args: argparse.Namespace, **least: int) -> None:
             raise CommandError(f"--{name.replace('_', '-')} {value}: must be at least {minimum}")
 
 
+def add_input_size(parser: argparse.ArgumentParser) -> None:
+    """The option ``--input-size``."""
+    parser.add_argument(
+        "--input-size", type=int, default=0, metavar="N",
+        help="images are reduced or enlarged to N x N for the network (default: the weights' own size, 256 for small). "
+        "Larger is more accurate where images have the detail, and slower",
+    )  # fmt: skip
+
+
 def network(args: argparse.Namespace) -> Taptr:
-    """The network that ``model``, ``device`` and ``dtype`` name; says in one line if it has not been trained."""
+    """The network that ``model``, ``device``, ``dtype`` and ``input_size`` name; says in one line if it has not been
+    trained."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
-        model = load_model(args.model, device=args.device, dtype=args.dtype)
+        model = load_model(args.model, device=args.device, input_size=square(args.input_size), dtype=args.dtype)
     if not model.trained:
         say(f"taptr {args.command}: the weights are untrained ({model.source}): the tracks mean nothing")
     return model

@@ -11,7 +11,7 @@ import torch
 from taptrv2_core.allocator import keep_freed_memory
 from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
-from taptrv2_core.cli.options import check_numbers, network
+from taptrv2_core.cli.options import add_input_size, check_numbers, network
 from taptrv2_core.demos.click import PORT, collect_clicks
 from taptrv2_core.evaluation.progress import counting_bar, say
 from taptrv2_core.query_files import Query
@@ -55,11 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", default="auto", help="float32, bfloat16, float16 (default: the fastest that fits)")
     add("--threads", type=int, default=0, metavar="N", help="CPU threads (default: PyTorch's choice)")
     # fmt: on
+    add_input_size(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Track. 0: all of it; 2: partial results; 130: interrupted, with partial results."""
-    check_numbers(args, images=1, overlay_width=0, grid=0, seed=0, takeover_interval=1, threads=0)
+    check_numbers(args, images=1, overlay_width=0, grid=0, seed=0, takeover_interval=1, threads=0, input_size=0)
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from taptrv2_core.checkpoint import load_model
+from taptrv2_core.checkpoint import load_model, square
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.errors import QueryError, RecordingError
 from taptrv2_core.extras import optional
@@ -70,7 +70,7 @@ def evaluate_recording(job: Job, start_progress: StartProgress = no_progress, st
             points.begin((first.shape[0], first.shape[1]), recording.count)
             if job.threads:
                 torch.set_num_threads(job.threads)
-            model = cached_model(job.weights, job.device, job.dtype)
+            model = cached_model(job.weights, job.device, job.dtype, job.input_size)
             workspace = Workspace(job.out, [f"tracks.{job.table}", "tracks.npz", *FILES], job.input)
             outputs = Outputs(workspace.partial, _outputs(job, workspace.partial, points))
             replayer = Replayer(model, points, job.takeover_interval, job.stretch, outputs.put)
@@ -88,9 +88,9 @@ def evaluate_recording(job: Job, start_progress: StartProgress = no_progress, st
 
 
 @functools.lru_cache(maxsize=1)
-def cached_model(weights: str, device: str, dtype: str) -> Taptr:
+def cached_model(weights: str, device: str, dtype: str, input_size: int) -> Taptr:
     """The network, loaded once for a worker's many recordings."""
-    return load_model(weights, device=device, dtype=dtype)
+    return load_model(weights, device, square(input_size), dtype)
 
 
 def _finish(outputs: Outputs, run: Callable[[], Replay]) -> Replay:

@@ -22,6 +22,7 @@ class Job:
         grid: N x N points in the first image, 0 for none.
         corners: so many corners of the first image, if nothing else says which points.
         weights, device, dtype: as for ``load_model``.
+        input_size: side of the network's square input; 0: the weights' own size.
         threads: CPU threads; 0: PyTorch's choice. Results may differ in the last digits between numbers of threads.
         takeover_interval: as for ``Tracker``.
         max_gap: seconds between two images after which tracking starts anew, the node's parameter; 0: no gap does.
@@ -41,6 +42,7 @@ class Job:
     weights: str = "small"
     device: str = "auto"
     dtype: str = "float32"
+    input_size: int = 0
     threads: int = 0
     takeover_interval: int = 1
     max_gap: float = MAX_GAP

@@ -71,6 +71,7 @@ def _about(job: Job, recording: Recording, model: Taptr, replay: Replay, judged:
         "problem": replay.problem or None,
         "weights": Path(job.weights).name,
         "device": model.device.type,
+        "input_size": f"{model.config.input_size[1]} x {model.config.input_size[0]}",
         "dtype": str(model.dtype).removeprefix("torch."),
         "takeover_interval": job.takeover_interval,
         "max_gap": job.max_gap,
@@ -84,7 +85,7 @@ def _facts(about: dict[str, Any], recording: Recording, judged: Judged) -> list[
         ("recording", f"{about['recording']}: {recording.description}"),
         ("images", f"{about['images']} of {width} x {height}, {judged.seconds[-1]:.2f} s"),
         ("points", str(about["points"])),
-        ("network", f"{about['weights']}, {about['dtype']} on {about['device']}"),
+        ("network", f"{about['weights']} at {about['input_size']}, {about['dtype']} on {about['device']}"),
     ]
 
 
