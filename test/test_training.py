@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 from dataclasses import replace
@@ -305,3 +306,21 @@ def test_clips_are_used_twice_the_second_time_mirrored() -> None:
         colours = torch.stack([half.video[0, t][:, y[t], x[t]] for t in range(2)])
         both = half.visible[0].all(0)
         assert float((colours[0] - colours[1]).abs().mean(0)[both].median()) < 0.03
+
+
+def test_the_averaged_weights_get_statistics_of_their_own_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taptrv2_core.training.trainer.SETTLING_BATCHES", 2)
+    stage = replace(STAGE, steps=2, frames=3, points=4, tracking=0.0, contrast=1.0)
+    trainer = Trainer(options(tmp_path, stage), ALONE, SyntheticSource(0, ALONE.device))
+    trainer.run()
+    expected = copy.deepcopy(trainer.average.model)
+    clips = (SyntheticSource(0, ALONE.device).batch(2 + i, stage).video for i in range(2))
+    settle_batch_norm(expected, clips, bf16=False)
+    ours, theirs, training = (
+        m.backbone[0].body.bn1.running_mean for m in (trainer.average.model, expected, trainer.model)
+    )
+    torch.testing.assert_close(ours, theirs)
+    assert not torch.allclose(ours, training, rtol=1e-3)
+    assert not trainer.average.model.training

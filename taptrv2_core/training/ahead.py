@@ -20,7 +20,7 @@ from torch import Tensor, multiprocessing
 
 from taptrv2_core.synthetic import Clips
 from taptrv2_core.training.data import ClipSource, SyntheticSource
-from taptrv2_core.training.stages import Stage, stage_at
+from taptrv2_core.training.stages import Stage, stage_at, total_steps
 
 AHEAD = 2
 """Batches a process keeps ready."""
@@ -52,7 +52,7 @@ class AheadSource:
     """
 
     def __init__(self, source: SyntheticSource, stages: Sequence[Stage], step: int, processes: int) -> None:
-        self._source, self._next = source, step
+        self._source, self._next, self._end = source, step, total_steps(stages)
         self._newest: tuple[int, Clips] | None = None
         self._receiver = ThreadPoolExecutor(1)  # uploads the next batch beside the step at hand
         self._coming: Future[Clips] | None = None
@@ -71,11 +71,12 @@ class AheadSource:
         """See `ClipSource.batch`. Raises GeneratorError where a process failed."""
         if self._newest is not None and self._newest[0] == step:
             return self._newest[1]
-        if step != self._next:
+        if step != self._next or step >= self._end:
             return self._source.batch(step, stage)
         clips = (self._coming or self._receiver.submit(self._receive, step)).result()
         self._next, self._newest = step + 1, (step, clips)
-        self._coming = self._receiver.submit(self._receive, step + 1)
+        if step + 1 < self._end:
+            self._coming = self._receiver.submit(self._receive, step + 1)
         return clips
 
     def held_out(self, stage: Stage, clips: int, frames: int) -> Clips:

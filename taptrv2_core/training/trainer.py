@@ -139,10 +139,21 @@ class Trainer:
                 if now - measured > 60 * self.options.measure_minutes:
                     self._measure(progress)
                     measured = time.monotonic()
+        self._settle_average()
         self.save()
         figures = self._measure(progress) if self._signal is None and not self._time_is_up(0.2) else {}
         progress.close()
         return figures
+
+    def _settle_average(self) -> None:
+        """Where the curriculum has ended: batch norms' statistics, of the averaged weights themselves."""
+        last = self.options.stages[-1]
+        ended = stage_at(self.options.stages, self.step) is None
+        if not ended or last.freeze_batch_norm or self._signal is not None or self._time_is_up(0.5):
+            return
+        videos = (self.source.batch(self.step + i, last).video for i in range(SETTLING_BATCHES))
+        settle_batch_norm(self.average.model, videos, self.options.bf16)
+        self.average.model.eval()
 
     def _train_step(self, index: int, in_stage: int, progress: Progress) -> str:
         stage = self.options.stages[index]
