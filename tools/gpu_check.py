@@ -47,7 +47,8 @@ def steps(device: str, folder: Path) -> list[Step]:
     ours = [python, str(ROOT / "tools" / "gpu_steps.py")]
     found = [Step("ops against plain PyTorch", [python, str(TESTS / "op_cases.py"), device], 120)]
     if cuda and importlib.util.find_spec("pytest"):
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "test_ops.py"), "-k", "cuda"]
+        tests = [str(TESTS / "test_ops.py"), str(TESTS / "test_steps.py")]
+        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", "cuda or kernel"]
         found.append(Step("op tests", command, 120))
     found.append(Step("golden cases", [*ours, "golden", device], 90))
     found.append(Step("whole steps", [*ours, "parity", device], 90))
