@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from taptrv2_core.drawing import DrawStyle, PointDrawer, VideoWriter, point_colours, rainbow, write_caption
+from taptrv2_core.drawing import DrawnVideo, DrawStyle, PointDrawer, VideoWriter, point_colours, rainbow, write_caption
 from taptrv2_core.errors import VideoError
 
 GREY = np.full((120, 160, 3), 90, np.uint8)
 PLAIN = DrawStyle(tail=0, brightness=1.0, radius=12.0)
+STYLE = DrawStyle(min_width=128)
 
 
 def draw(drawer: PointDrawer, ids: list[int], xy: list[tuple[float, float]], visible: list[bool]) -> np.ndarray:
@@ -119,6 +122,54 @@ def test_videos_that_cannot_be_written(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "empty.mp4", 20):
         pass
     assert not (tmp_path / "empty.mp4").exists()
+
+
+def moving_points(video: DrawnVideo, count: int = 12) -> Iterator[np.ndarray]:
+    """Images that go to a process, and the same drawn here."""
+    drawer = PointDrawer(STYLE)
+    ids, visible = [4, 9], [True, False]
+    for t in range(count):
+        image = np.full((48, 64, 3), (60 + 5 * t) % 256, np.uint8)
+        xy = np.array([(10 + 3 * t, 20), (30, 40 - 2 * t)], np.float32)
+        video.write(image, ids, xy, visible, f"image {t}")
+        picture = drawer.draw(image, ids, xy, visible)
+        write_caption(picture, f"image {t}")
+        yield picture
+
+
+def test_a_process_of_its_own_draws_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    video = DrawnVideo(tmp_path / "there.mp4", 20, STYLE)
+    with VideoWriter(tmp_path / "here.mp4", 20, fast=True) as here:
+        for picture in moving_points(video):
+            here.write(picture)
+    video.close()
+    video.close()
+    assert video.frames == 12
+    assert (tmp_path / "there.mp4").read_bytes() == (tmp_path / "here.mp4").read_bytes()
+
+
+def test_a_drawn_video_is_whole_where_its_images_break_off(tmp_path: Path) -> None:
+    """As when the process that sends them is killed in the middle of one."""
+    av = pytest.importorskip("av")
+    video = DrawnVideo(tmp_path / "clip.mp4", 20, STYLE)
+    _ = list(moving_points(video, 5))
+    video._images.write(pickle.dumps(((48, 64, 3), [4], [(5, 5)], [True], "")) + b"rows")
+    video.close()
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 5
+
+
+def test_a_process_that_cannot_draw_is_an_error(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    video = DrawnVideo(tmp_path / "none" / "clip.mp4", 20, STYLE)
+    with pytest.raises(VideoError, match=r"none.*clip\.mp4: cannot be written: No such file"):
+        _ = list(moving_points(video, 100_000))
+    video = DrawnVideo(tmp_path / "clip.mp4", 20, STYLE)
+    video._process.kill()
+    with pytest.raises(VideoError, match=r"clip\.mp4: the process that draws it has ended, with status -9"):
+        _ = list(moving_points(video, 100_000))
+    video.close()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")

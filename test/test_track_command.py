@@ -93,11 +93,11 @@ def test_the_overlay_is_as_wide_as_asked(
 
 
 def test_ctrl_c_keeps_what_was_done_and_names_it_partial(film: Path, weights: Path, tmp_path: Path) -> None:
-    run = start(film, "--weights", weights, "--out", tmp_path, "--bag", "--grid", "2")
+    run = start(film, "--weights", weights, "--out", tmp_path, "--bag", "--grid", "2", start_new_session=True)
     deadline = time.monotonic() + 100
     while not (tmp_path / "partial" / "overlay.mp4").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.kill(run.pid, signal.SIGINT)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the overlay's process gets it too
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 130, errors
     assert "Traceback" not in errors
@@ -161,6 +161,7 @@ def test_what_cannot_be_tracked_is_said_in_one_line(
         *_, line = capsys.readouterr().err.splitlines()
         assert status in (1, 2)
         assert reason in line
+    assert not list((tmp_path / "out").iterdir())
     assert (tmp_path / "taken" / "tracks_bag" / "mine.bag").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from camera_process import camera_image
 from tiny import TINY, tiny_model
 from track_inputs import street, table_of, tiny_weights
 
-from taptrv2_core import Taptr, Tracker, Tracks, track_video
+from taptrv2_core import Taptr, Tracker, Tracks, threads, track_video
 from taptrv2_core.cli import main
 from taptrv2_core.encodings import RawImage
 from taptrv2_core.errors import ImageError
@@ -24,11 +25,11 @@ from taptrv2_core.evaluation.adapter import StreamingTaptr
 from taptrv2_core.evaluation.datasets import _tapvid_sample
 from taptrv2_core.query_files import Query, read_queries
 from taptrv2_core.recordings import Frame, open_recording
+from taptrv2_core.threads import ReadAhead, WriteBehind
 from taptrv2_core.tracking_run import Follower, PointSource, TrackedFrame
 from taptrv2_core.tracking_run.following import DecodedFrame
 from taptrv2_core.tracking_run.outputs.table import ParquetTable
 from taptrv2_core.tracking_run.points import Label
-from taptrv2_core.tracking_run.threads import ReadAhead, WriteBehind
 
 HEIGHT, WIDTH = 64, 64  # the tiny network's own size
 QUERIES = [
@@ -152,6 +153,32 @@ def test_writing_behind_keeps_the_order_and_reports_errors_for_good() -> None:
     for _ in range(2):
         with pytest.raises(OSError, match="disk full"):
             writer.close()
+
+
+@pytest.mark.skipif(not threads._WAITED.exists(), reason="needs what Linux counts")
+def test_threads_stand_back_until_they_get_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of the items is kept, and nothing is done twice."""
+    waited: list[float] = []  # by each thread that asks
+    monkeypatch.setattr(threads, "_seconds_waited", lambda: sum(waited))
+    done: list[tuple[int, int]] = []
+
+    def work(item: int) -> int:
+        done.append((item, os.sched_getscheduler(0)))
+        waited.append(0.6 if item == 3 else 0.1)
+        return item
+
+    expected = [(i, os.SCHED_IDLE if i <= 3 else os.SCHED_OTHER) for i in range(8)]
+    before = threading.active_count()
+    writer = WriteBehind(work, 2)
+    for i in range(8):
+        writer.put(i)
+    writer.close()
+    assert done == expected
+    done.clear()
+    with ReadAhead(map(work, range(8)), 2) as ready:
+        assert list(ready) == list(range(8))
+    assert done == expected
+    assert threading.active_count() == before
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

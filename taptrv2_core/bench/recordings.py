@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -84,18 +85,18 @@ def time_recording(job: RecordingJob, repeats: int, tell: Callable[[str], object
 def _rate(job: RecordingJob, changes: dict[str, Any] | None) -> float:
     """Images a second from the first image to the last file; without ``changes`` of the tracker alone."""
     set_up(job.threads)
-    model = network(job.weights, torch.device(job.device), job.dtype, None)
+    model = partial(network, job.weights, torch.device(job.device), job.dtype, None)
     with open_recording(job.recording, job.topic) as recording:
         frames = itertools.islice(recording.frames, job.images)
         first = next(frames).rgb()
         xy = points(job.points, (first.shape[0], first.shape[1])).tolist()
         if changes is None:
-            return _tracker_rate(Tracker(model, job.points), xy, [first, *(frame.rgb() for frame in frames)])
+            return _tracker_rate(Tracker(model(), job.points), xy, [first, *(frame.rgb() for frame in frames)])
     with tempfile.TemporaryDirectory(prefix="taptr_bench_") as folder:
         clicks = tuple(Query(x, y) for x, y in xy)
         options = TrackOptions(job.recording, Path(folder), job.topic, job.images, clicks=clicks)
         outcome = Run(replace(options, **changes), lambda _: None, lambda: False)(
-            lambda: model, lambda _: nullcontext(lambda _: None)
+            model, lambda _: nullcontext(lambda _: None)
         )
     if outcome.stopped:
         raise OSError(outcome.stopped)

@@ -22,12 +22,12 @@ from taptrv2_core.replay.run import Replay, Replayer, to_judge
 from taptrv2_core.replay.truth import Truth, load_truth
 from taptrv2_core.seeding import spread_corners
 from taptrv2_core.stamps import StampWatch
+from taptrv2_core.threads import ReadAhead
 from taptrv2_core.tracking_run import PointSource
 from taptrv2_core.tracking_run.outputs.output import Output
 from taptrv2_core.tracking_run.outputs.table import CsvTable, ParquetTable
 from taptrv2_core.tracking_run.outputs.tapvid import TapVidArrays
 from taptrv2_core.tracking_run.reading import Decoder, look_ahead
-from taptrv2_core.tracking_run.threads import ReadAhead
 from taptrv2_core.tracking_run.workspace import Workspace
 from taptrv2_core.tracking_run.writing import OutputError, Outputs
 

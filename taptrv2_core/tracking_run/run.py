@@ -15,6 +15,7 @@ from taptrv2_core.extras import optional
 from taptrv2_core.model import Taptr
 from taptrv2_core.query_files import Query, read_queries
 from taptrv2_core.recordings import Recording, open_recording
+from taptrv2_core.threads import ReadAhead
 from taptrv2_core.tracker import Tracker
 from taptrv2_core.tracking_run.following import DecodedFrame, Follower
 from taptrv2_core.tracking_run.outputs.bag import TracksBag
@@ -25,9 +26,8 @@ from taptrv2_core.tracking_run.outputs.table import CsvTable, ParquetTable
 from taptrv2_core.tracking_run.outputs.tapvid import TapVidArrays
 from taptrv2_core.tracking_run.points import PointSource
 from taptrv2_core.tracking_run.reading import Decoder, image_rate, look_ahead
-from taptrv2_core.tracking_run.threads import ReadAhead
 from taptrv2_core.tracking_run.workspace import Workspace
-from taptrv2_core.tracking_run.writing import OutputError, Outputs
+from taptrv2_core.tracking_run.writing import OutputError, Outputs, abandon
 
 _AHEAD = 4  # images
 OVERLAY_WIDTH = 640  # what drawing and encoding cost grows with the area
@@ -128,9 +128,15 @@ class Run:
                 height, width = head[0].image.shape[:2]
                 points.begin((height, width), total)
                 workspace = Workspace(self._folder(recording), [*self._names(), SUMMARY], options.input)
-                tracker = Tracker(load_model(), points.max_points, options.takeover_interval)
-                outcome = Outcome(workspace.partial)
+                # Before the network is loaded, which takes as long as the overlay's process takes to start.
                 outputs = self._outputs(workspace.partial, recording, image_rate(head), points.labels)
+                try:
+                    tracker = Tracker(load_model(), points.max_points, options.takeover_interval)
+                except BaseException:
+                    abandon(outputs)
+                    workspace.discard()
+                    raise
+                outcome = Outcome(workspace.partial)
                 with bar(total) as count:
                     self._track(frames, Follower(tracker, points, options.streaming), outputs, outcome, count)
             outcome.left_out = decoder.left_out

@@ -38,6 +38,13 @@ class Workspace:
         if not any(self.partial.iterdir()):
             self.partial.rmdir()
 
+    def discard(self) -> None:
+        """Nothing was done: remove what this run began."""
+        for name in self._names:
+            _remove(self.partial / name)
+        if not any(self.partial.iterdir()):
+            self.partial.rmdir()
+
 
 def _check_replaceable(target: Path, recording: Path) -> None:
     if not target.exists():

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from taptrv2_core.threads import WriteBehind
 from taptrv2_core.tracking_run.following import TrackedFrame
 from taptrv2_core.tracking_run.outputs.output import Output
-from taptrv2_core.tracking_run.threads import WriteBehind
 
 _BEHIND = 8  # frames
 _MARGIN = 4 << 20  # bytes left free on the disk
@@ -63,6 +63,13 @@ class Outputs:
                 self._outputs.remove(output)
                 raise _failure(output, error) from error
         self.frames += 1
+
+
+def abandon(outputs: Sequence[Output]) -> None:
+    """Close outputs that nothing will be written to."""
+    for output in outputs:
+        with suppress(OSError):
+            output.close()
 
 
 def _failure(output: Output, error: OSError) -> OutputError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from taptrv2_core.drawing import DrawStyle, PointDrawer, VideoWriter, write_caption
+from taptrv2_core.drawing import DrawnVideo, DrawStyle
 from taptrv2_core.tracking_run.following import TrackedFrame
 
 _MIN_WIDTH = 640
@@ -20,15 +20,14 @@ class OverlayVideo:
     def __init__(self, path: Path, rate: float, max_width: int = 0) -> None:
         """``rate`` in images a second; wider images are reduced to ``max_width`` pixels, 0: they are not."""
         self.path = path
-        self._drawer = PointDrawer(DrawStyle(min_width=min(_MIN_WIDTH, max_width or _MIN_WIDTH), max_width=max_width))
-        self._video = VideoWriter(path, rate, fast=True)
+        style = DrawStyle(min_width=min(_MIN_WIDTH, max_width or _MIN_WIDTH), max_width=max_width)
+        self._video = DrawnVideo(path, rate, style)
 
     def write(self, frame: TrackedFrame) -> None:
         """See `Output`."""
         tracks = frame.tracks
-        picture = self._drawer.draw(frame.image, tracks.ids, tracks.xy, tracks.visible)
-        write_caption(picture, f"image {frame.number}   {len(tracks.ids)} points, {int(tracks.visible.sum())} visible")
-        self._video.write(picture)
+        caption = f"image {frame.number}   {len(tracks.ids)} points, {int(tracks.visible.sum())} visible"
+        self._video.write(frame.image, tracks.ids, tracks.xy, tracks.visible, caption)
 
     def close(self) -> None:
         """See `Output`."""

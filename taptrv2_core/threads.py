@@ -1,14 +1,25 @@
-"""Reading ahead and writing behind, each in a thread, so that both overlap with tracking."""
+"""Reading ahead and writing behind, each in a thread, so that both overlap with what comes between.
+
+Both stand back: they work while a core has nothing else to do. The threads of what comes between wait for each other,
+so what takes one of their cores for a while holds up all of them, by more than the time that it takes.
+"""
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 _POLL = 0.1  # seconds between looks at whether the other side still lives
+_PATIENCE = 0.5  # seconds that an item may wait for a core
+_WAITED = Path(
+    "/proc/thread-self/schedstat"
+)  # Linux: nanoseconds that a thread has run, and has waited for a core, ...
 
 
 class ReadAhead(Generic[T]):
@@ -39,17 +50,19 @@ class ReadAhead(Generic[T]):
 
     def _run(self, items: Iterable[T]) -> None:
         iterator = iter(items)
-        try:
-            for item in iterator:
-                if not self._offer((item, None, True)):
-                    break
-            else:
+
+        def read() -> bool:
+            try:
+                return self._offer((next(iterator), None, True))
+            except StopIteration:
                 self._offer((None, None, False))
-        except BaseException as error:
-            self._offer((None, error, False))
-        finally:
-            if isinstance(iterator, Generator):
-                iterator.close()
+            except BaseException as error:
+                self._offer((None, error, False))
+            return False
+
+        standing_back(read)
+        if isinstance(iterator, Generator):
+            iterator.close()
 
     def _offer(self, entry: tuple[T | None, BaseException | None, bool]) -> bool:
         """Whether it was taken before the end."""
@@ -71,7 +84,7 @@ class WriteBehind(Generic[T]):
         self._function = function
         self._waiting: queue.Queue[tuple[T | None, bool]] = queue.Queue(behind)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="write behind", daemon=True)
+        self._thread = threading.Thread(target=standing_back, args=(self._write,), name="write behind", daemon=True)
         self._thread.start()
 
     def put(self, item: T) -> None:
@@ -99,13 +112,43 @@ class WriteBehind(Generic[T]):
         if self._error is not None:
             raise self._error
 
-    def _run(self) -> None:
-        while True:
-            item, more = self._waiting.get()
-            if not more:
-                return
-            try:
+    def _write(self) -> bool:
+        item, more = self._waiting.get()
+        try:
+            if more:
                 self._function(item)  # type: ignore[arg-type]
-            except BaseException as error:
-                self._error = error
-                return
+        except BaseException as error:
+            self._error = error
+        return more and self._error is None
+
+
+def standing_back(step: Callable[[], bool]) -> None:
+    """Call ``step``, which must not raise, until it returns False, while a core has nothing else to do.
+
+    Beside programs that never leave a core it would get nowhere that way, and hold up Python meanwhile: once a step has
+    waited long for a core, this thread goes on with the usual priority. Others do the work before, since a thread that
+    stands back may not come forward again.
+    """
+    more = True
+
+    def work() -> None:
+        nonlocal more
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        waited = 0.0
+        while more and waited < _PATIENCE:
+            before = _seconds_waited()
+            more = step()
+            waited = _seconds_waited() - before
+
+    if _WAITED.exists():
+        thread = threading.Thread(target=work, name=threading.current_thread().name, daemon=True)
+        thread.start()
+        thread.join()
+    while more:
+        more = step()
+
+
+def _seconds_waited() -> float:
+    """That this thread could have run if there had been a core."""
+    return 1e-9 * int(_WAITED.read_text().split()[1])
