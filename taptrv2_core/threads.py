@@ -127,9 +127,10 @@ def standing_back(step: Callable[[], bool]) -> None:
 
     Beside programs that never leave a core it would get nowhere that way, and hold up Python meanwhile: once a step has
     waited long for a core, this thread goes on with the usual priority. Others do the work before, since a thread that
-    stands back may not come forward again.
+    stands back may not come forward again. The first step has the usual priority: threads that libraries start in it
+    for the whole process, as OpenCV does, take after the thread that starts them.
     """
-    more = True
+    more = step()
 
     def work() -> None:
         nonlocal more

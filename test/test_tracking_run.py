@@ -167,7 +167,7 @@ def test_threads_stand_back_until_they_get_nowhere(monkeypatch: pytest.MonkeyPat
         waited.append(0.6 if item == 3 else 0.1)
         return item
 
-    expected = [(i, os.SCHED_IDLE if i <= 3 else os.SCHED_OTHER) for i in range(8)]
+    expected = [(i, os.SCHED_IDLE if 1 <= i <= 3 else os.SCHED_OTHER) for i in range(8)]
     before = threading.active_count()
     writer = WriteBehind(work, 2)
     for i in range(8):
