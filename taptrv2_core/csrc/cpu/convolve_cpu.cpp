@@ -1,5 +1,4 @@
 // The fused convolution on the CPU: checks its arguments and spreads tiles over torch's threads.
-#include <ATen/Version.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -12,15 +11,6 @@ namespace taptrv2 {
 namespace {
 
 constexpr const char* kOp = "convolve";
-
-ConvolveKernels kernels_here() {
-#if defined(__x86_64__)
-  static const std::string capability = at::get_cpu_capability();
-  if (capability == "AVX512") return avx512::convolve_kernels();
-  if (capability == "AVX2") return avx2::convolve_kernels();
-#endif
-  return baseline::convolve_kernels();
-}
 
 // A tensor (B, C, H, W), its channels last in memory.
 void check_image(const char* name, const at::Tensor& t, at::IntArrayRef sizes) {
@@ -50,7 +40,7 @@ at::Tensor convolve(const at::Tensor& images, const at::Tensor& weight, const st
   p.bias = p.weight + kProducts * inputs * outputs;
   p.relu = relu;
   p.result = result.data_ptr<float>();
-  const ConvolveKernels kernels = kernels_here();
+  const ConvolveKernels kernels = TAPTRV2_KERNELS(convolve_kernels);
   const int64_t tiles = (height + kTile - 1) / kTile * p.tile_columns, threads = at::get_num_threads();
   const int64_t block = std::max<int64_t>(1, std::min<int64_t>(kMaxTiles, (tiles + threads - 1) / threads));
   const int64_t blocks = (tiles + block - 1) / block;

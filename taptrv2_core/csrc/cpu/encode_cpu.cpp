@@ -1,5 +1,4 @@
 // The fused encoder layer on the CPU: checks its arguments and spreads its passes over torch's threads.
-#include <ATen/Version.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -11,15 +10,6 @@ namespace taptrv2 {
 namespace {
 
 constexpr const char* kOp = "encode_layer";
-
-EncodeKernels kernels_here() {
-#if defined(__x86_64__)
-  static const std::string capability = at::get_cpu_capability();
-  if (capability == "AVX512") return avx512::encode_kernels();
-  if (capability == "AVX2") return avx2::encode_kernels();
-#endif
-  return baseline::encode_kernels();
-}
 
 void set_weights(Encode& p, const at::Tensor& parameters) {
   const int c = p.channels;
@@ -34,7 +24,7 @@ void set_weights(Encode& p, const at::Tensor& parameters) {
 }
 
 void run(const Encode& p, int64_t images) {
-  const EncodeKernels kernels = kernels_here();
+  const EncodeKernels kernels = TAPTRV2_KERNELS(encode_kernels);
   const int64_t blocks = (p.tokens + kMaxPairs - 1) / kMaxPairs;
   const auto each = [&](auto work) {
     spread(images * blocks, [&](int64_t i) {

@@ -64,4 +64,19 @@ ShrinkKernels shrink_kernels();
 }  // namespace avx512
 #endif
 
+// The widest instruction set that this machine has kernels for: torch's own view of it, which the environment variable
+// ATEN_CPU_CAPABILITY can lower.
+enum class InstructionSet { kBaseline, kAvx2, kAvx512 };
+InstructionSet instruction_set();
+
 }  // namespace taptrv2
+
+// The kernels of this machine, from one of the functions above: TAPTRV2_KERNELS(window_kernels, storage).
+#if defined(__x86_64__)
+#define TAPTRV2_KERNELS(make, ...)                                          \
+  (instruction_set() == InstructionSet::kAvx512 ? avx512::make(__VA_ARGS__) \
+   : instruction_set() == InstructionSet::kAvx2 ? avx2::make(__VA_ARGS__)   \
+                                                : baseline::make(__VA_ARGS__))
+#else
+#define TAPTRV2_KERNELS(make, ...) baseline::make(__VA_ARGS__)
+#endif

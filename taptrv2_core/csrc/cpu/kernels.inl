@@ -11,6 +11,7 @@ namespace {
 #include "forward.inl"
 #include "backward.inl"
 #include "dense.inl"
+#include "window_attention.inl"
 #include "window.inl"
 #include "encode.inl"
 #include "convolve.inl"

@@ -8,17 +8,17 @@
 #include "kernels.h"
 
 namespace taptrv2 {
-namespace {
 
-// torch's own view of the machine, which the environment variable ATEN_CPU_CAPABILITY can lower.
-Kernels kernels_here(const Problem& p) {
-#if defined(__x86_64__)
-  static const std::string capability = at::get_cpu_capability();
-  if (capability == "AVX512") return avx512::kernels(p.storage, p.channels);
-  if (capability == "AVX2") return avx2::kernels(p.storage, p.channels);
-#endif
-  return baseline::kernels(p.storage, p.channels);
+InstructionSet instruction_set() {
+  static const InstructionSet set = [] {
+    const std::string capability = at::get_cpu_capability();
+    if (capability == "AVX512") return InstructionSet::kAvx512;
+    return capability == "AVX2" ? InstructionSet::kAvx2 : InstructionSet::kBaseline;
+  }();
+  return set;
 }
+
+namespace {
 
 // Rows that are worth a thread's start: some tens of microseconds.
 int64_t grain(const Problem& p) {
@@ -32,25 +32,25 @@ struct Cpu {
   };
 
   static void multi_scale_forward(const MultiScale& p) {
-    const Kernels kernels = kernels_here(p);
+    const Kernels kernels = TAPTRV2_KERNELS(kernels, p.storage, p.channels);
     at::parallel_for(0, p.batches * p.queries, grain(p),
                      [&](int64_t first, int64_t last) { kernels.multi_scale_forward(p, first, last); });
   }
 
   static void multi_scale_backward(const MultiScale& p) {
-    const Kernels kernels = kernels_here(p);
+    const Kernels kernels = TAPTRV2_KERNELS(kernels, p.storage, p.channels);
     at::parallel_for(0, p.batches * p.heads, 1,
                      [&](int64_t first, int64_t last) { kernels.multi_scale_backward(p, first, last); });
   }
 
   static void key_aware_forward(const KeyAware& p) {
-    const Kernels kernels = kernels_here(p);
+    const Kernels kernels = TAPTRV2_KERNELS(kernels, p.storage, p.channels);
     at::parallel_for(0, p.batches * p.queries, grain(p),
                      [&](int64_t first, int64_t last) { kernels.key_aware_forward(p, first, last); });
   }
 
   static void key_aware_backward(const KeyAware& p) {
-    const Kernels kernels = kernels_here(p);
+    const Kernels kernels = TAPTRV2_KERNELS(kernels, p.storage, p.channels);
     at::parallel_for(0, p.ring * p.heads, 1,
                      [&](int64_t first, int64_t last) { kernels.key_aware_backward(p, first, last); });
   }

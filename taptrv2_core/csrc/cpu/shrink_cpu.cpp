@@ -1,5 +1,4 @@
 // The reduction of an image on the CPU: what is averaged, and rows spread over torch's threads.
-#include <ATen/Version.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -13,15 +12,6 @@ namespace taptrv2 {
 namespace {
 
 constexpr const char* kOp = "shrink";
-
-ShrinkKernels kernels_here() {
-#if defined(__x86_64__)
-  static const std::string capability = at::get_cpu_capability();
-  if (capability == "AVX512") return avx512::shrink_kernels();
-  if (capability == "AVX2") return avx2::shrink_kernels();
-#endif
-  return baseline::shrink_kernels();
-}
 
 // Result i is the average over [i, i + 1) * length / results, pixels at the ends with the share that is inside.
 struct Line {
@@ -57,7 +47,7 @@ at::Tensor shrink(const at::Tensor& image, int64_t height, int64_t width) {
   p.given = image.data_ptr<uint8_t>();
   p.result = result.data_ptr<float>();
   p.down = down.averages(), p.across = across.averages();
-  const ShrinkKernels kernels = kernels_here();
+  const ShrinkKernels kernels = TAPTRV2_KERNELS(shrink_kernels);
   at::parallel_for(0, height, 16, [&](int64_t first, int64_t last) {
     kernels.shrink_rows(p, int(first), int(last), thread_scratch(3 * (image.size(1) + width) + 8));
   });

@@ -1,5 +1,4 @@
 // The fused window on the CPU: checks its arguments and spreads its passes over torch's threads.
-#include <ATen/Version.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -16,15 +15,6 @@ namespace taptrv2 {
 namespace {
 
 constexpr const char* kOp = "decode_window";
-
-WindowKernels kernels_here(Storage storage) {
-#if defined(__x86_64__)
-  static const std::string capability = at::get_cpu_capability();
-  if (capability == "AVX512") return avx512::window_kernels(storage);
-  if (capability == "AVX2") return avx2::window_kernels(storage);
-#endif
-  return baseline::window_kernels(storage);
-}
 
 SharedWeights shared_weights(Reader& read, int c) {
   SharedWeights w;
@@ -182,7 +172,7 @@ Answer decode_window(const at::Tensor& content, const at::Tensor& reference, at:
   p.hidden = hidden.data_ptr<float>();
 
   Reader read(kOp, parameters);
-  const WindowKernels kernels = kernels_here(storage);
+  const WindowKernels kernels = TAPTRV2_KERNELS(window_kernels, storage);
   p.shared = shared_weights(read, p.channels);
   for (int64_t i = 0; i < layers; ++i) {
     p.layer = layer_weights(read, p);
