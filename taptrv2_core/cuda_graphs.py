@@ -18,9 +18,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from taptrv2_core.decoder import EVERY, Frames, LayerOutput, Masks
 from taptrv2_core.inference import Fast
 from taptrv2_core.model import Memory, Taptr
+from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks
 
 SIZES = (16, 64, 128, 256, 512, 1024)
 """Padded numbers of queries; more than the last run without a graph."""

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from taptrv2_core.cuda_graphs import WindowGraphs
-from taptrv2_core.decoder import EVERY, Masks
 from taptrv2_core.frame_ring import FrameRing
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.motion import FlowImage, MotionPrior, Prediction, filtered
 from taptrv2_core.query_state import QueryState
+from taptrv2_core.window import EVERY, Masks
 
 VISIBLE_CLASS = 1
 

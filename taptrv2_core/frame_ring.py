@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taptrv2_core.decoder import Frames
 from taptrv2_core.fused_decoder import KeptLayer
 from taptrv2_core.model import Memory, Taptr
+from taptrv2_core.window import Frames
 
 MOST_BYTES = {"cuda": 2**29}
 """Keys and values are kept of as many layers as fit into this: all of `small`'s, 3 of 5 of the published network's in

@@ -20,8 +20,9 @@ from taptrv2_core.geometry import waves
 from taptrv2_core.packing import PANEL, chain, fits, norm, packed, padded, panels
 
 if TYPE_CHECKING:
-    from taptrv2_core.decoder import Decoder, DecoderLayer, Masks
+    from taptrv2_core.decoder import Decoder, DecoderLayer
     from taptrv2_core.encoder import LevelShapes
+    from taptrv2_core.window import Masks
 
 
 class KeptLayer:

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from taptrv2_core.backbone import Backbone
 from taptrv2_core.config import ModelConfig
-from taptrv2_core.decoder import EVERY, Decoder, Frames, LayerOutput, Masks
+from taptrv2_core.decoder import Decoder
 from taptrv2_core.encoder import Encoder, LevelShapes, cell_centres
 from taptrv2_core.geometry import sine_code
 from taptrv2_core.inference import Fast, folded
 from taptrv2_core.layers import mlp, modules
 from taptrv2_core.prepared import Linear, Prepared
 from taptrv2_core.search import Search
+from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taptrv2_core.decoder import Frames, Masks
 from taptrv2_core.geometry import inverse_sigmoid
 from taptrv2_core.model import Memory, Taptr
+from taptrv2_core.window import Frames, Masks
 
 
 def windows(frames: int, window: int = 8) -> list[range]:

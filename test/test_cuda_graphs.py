@@ -11,8 +11,8 @@ from tiny import tiny_model
 from taptrv2_core import Taptr, Tracker, cuda_graphs, frame_ring
 from taptrv2_core.bench.frames import moving_texture, points
 from taptrv2_core.cuda_graphs import NEVER, PaddedWindow, WindowGraphs
-from taptrv2_core.decoder import EVERY, Frames, Masks
 from taptrv2_core.model import Memory
+from taptrv2_core.window import EVERY, Frames, Masks
 
 
 @pytest.fixture(scope="module")

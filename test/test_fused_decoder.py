@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from taptrv2_core import PUBLISHED, SMALL, ModelConfig, Taptr
-from taptrv2_core.decoder import EVERY, Decoder, Frames, LayerOutput, Masks
+from taptrv2_core.decoder import Decoder
 from taptrv2_core.fused_decoder import FusedDecoder, KeptLayer
 from taptrv2_core.ops import active_backend, use_backend
+from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks
 
 LEVELS = ((16, 20), (8, 10), (4, 5), (2, 3))
 NAMES = ("moved", "reference", "visibility", "hidden")
