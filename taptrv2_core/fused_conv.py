@@ -39,7 +39,6 @@ class TiledConv(PackedConv):
             and conv.weight.dtype == torch.float32
             and all(n % PANEL == 0 and n <= MOST_CHANNELS for n in (conv.in_channels, conv.out_channels))
             and active_backend("cpu") == "fused"
-            and hasattr(torch.ops.taptrv2, "convolve")
         )
 
     def forward(self, x: Tensor, relu: bool = False, add: Tensor | None = None) -> Tensor:

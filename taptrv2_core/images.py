@@ -61,9 +61,4 @@ def _by_op(image: NDArray[Any], input_size: tuple[int, int]) -> bool:
     """Whether an image is reduced by the op, a tenth of the time; OpenCV rounds differently where sizes are whole
     multiples, and is quick then."""
     whole = all(before % after == 0 for before, after in zip(image.shape, input_size, strict=False))
-    return (
-        image.dtype == np.uint8
-        and not whole
-        and active_backend("cpu") == "fused"
-        and hasattr(torch.ops.taptrv2, "shrink")
-    )
+    return image.dtype == np.uint8 and not whole and active_backend("cpu") == "fused"

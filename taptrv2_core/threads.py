@@ -17,9 +17,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 _POLL = 0.1  # seconds between looks at whether the other side still lives
 _PATIENCE = 0.5  # seconds that an item may wait for a core
-_WAITED = Path(
-    "/proc/thread-self/schedstat"
-)  # Linux: nanoseconds that a thread has run, and has waited for a core, ...
+_WAITED = Path("/proc/thread-self/schedstat")
+"""Linux: nanoseconds that a thread has run, and has waited for a core, ..."""
 
 
 class ReadAhead(Generic[T]):

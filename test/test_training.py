@@ -232,6 +232,7 @@ def test_stages_from_a_file(tmp_path: Path) -> None:
         (["--data", "films"], "kubric:PATH"),
         (["--data", "kubric:nowhere"], "0 clips found"),
         (["--device", "abacus"], "not known"),
+        (["--generators", "-1"], "must be 0 or more"),
     ],
 )
 def test_mistakes_are_explained(

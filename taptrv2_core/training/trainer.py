@@ -139,17 +139,20 @@ class Trainer:
                 if now - measured > 60 * self.options.measure_minutes:
                     self._measure(progress)
                     measured = time.monotonic()
-        self._settle_average()
+        self._settle_average(progress)
         self.save()
         figures = self._measure(progress) if self._signal is None and not self._time_is_up(0.2) else {}
         progress.close()
         return figures
 
-    def _settle_average(self) -> None:
+    def _settle_average(self, progress: Progress) -> None:
         """Where the curriculum has ended: batch norms' statistics, of the averaged weights themselves."""
         last = self.options.stages[-1]
         ended = stage_at(self.options.stages, self.step) is None
-        if not ended or last.freeze_batch_norm or self._signal is not None or self._time_is_up(0.5):
+        if not ended or last.freeze_batch_norm:
+            return
+        if self._signal is not None or self._time_is_up(0.5):
+            progress.say("no time left for the averaged weights' batch norm: --resume with more time measures it")
             return
         videos = (self.source.batch(self.step + i, last).video for i in range(SETTLING_BATCHES))
         settle_batch_norm(self.average.model, videos, self.options.bf16)
