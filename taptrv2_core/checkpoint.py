@@ -49,11 +49,6 @@ def load_model(
     return model.to(target).prepare(kind)
 
 
-def square(side: int) -> tuple[int, int] | None:
-    """An input size as options and parameters give it: the side of a square, 0 for the weights' own size."""
-    return (side, side) if side else None
-
-
 def save_checkpoint(model: Taptr, path: str | Path) -> None:
     """Write weights in half precision, with the configuration, as `load_model` reads them."""
     halves: dict[int, Tensor] = {}

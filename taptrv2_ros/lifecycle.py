@@ -17,7 +17,6 @@ from rclpy.parameter import Parameter
 
 from taptrv2_core import CheckpointError, Taptr, Tracker, load_model
 from taptrv2_core.allocator import release_freed_memory
-from taptrv2_core.checkpoint import square
 from taptrv2_ros.diagnostics import Diagnostics
 from taptrv2_ros.parameter_set import ParameterSet
 from taptrv2_ros.parameters import Change, Parameters
@@ -152,7 +151,9 @@ class TrackerNode(LifecycleNode):
     def _load(self, parameters: Parameters) -> Taptr:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RuntimeWarning)
-            model = load_model(parameters.weights, parameters.device, square(parameters.input_size), parameters.dtype)
+            side = parameters.input_size
+            size = (side, side) if side else None
+            model = load_model(parameters.weights, parameters.device, size, parameters.dtype)
         for warning in caught:
             self.get_logger().warning(str(warning.message))
         height, width = model.config.input_size

@@ -42,7 +42,7 @@ class RecordingJob:
         recording: bag, video or folder of images.
         images: at most so many of it.
         points: that are followed.
-        weights, device, dtype, threads: of the network.
+        weights, device, dtype, threads, input_size: of the network.
     """
 
     recording: Path
@@ -53,6 +53,7 @@ class RecordingJob:
     device: str
     dtype: str
     threads: int
+    input_size: tuple[int, int] | None = None
 
 
 def generated_recording(folder: Path, size: tuple[int, int], images: int) -> Path:
@@ -85,7 +86,7 @@ def time_recording(job: RecordingJob, repeats: int, tell: Callable[[str], object
 def _rate(job: RecordingJob, changes: dict[str, Any] | None) -> float:
     """Images a second from the first image to the last file; without ``changes`` of the tracker alone."""
     set_up(job.threads)
-    model = partial(network, job.weights, torch.device(job.device), job.dtype, None)
+    model = partial(network, job.weights, torch.device(job.device), job.dtype, job.input_size)
     with open_recording(job.recording, job.topic) as recording:
         frames = itertools.islice(recording.frames, job.images)
         first = next(frames).rgb()

@@ -17,7 +17,7 @@ from taptrv2_core.bench.machine import describe
 from taptrv2_core.bench.report import text, write_json
 from taptrv2_core.checkpoint import WEIGHTS, usable_device
 from taptrv2_core.cli import CommandError
-from taptrv2_core.cli.options import check_numbers
+from taptrv2_core.cli.options import add_input_size, check_numbers, size
 from taptrv2_core.config import CONFIGS
 from taptrv2_core.inference import choose_dtype
 from taptrv2_core.ops import active_backend
@@ -33,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", "--weights", default="small", metavar="NAME|FILE",
         help=f"{', '.join(CONFIGS)} or a checkpoint file (default %(default)s); those not shipped are random")
     add("--points", type=int, nargs="+", default=[64], metavar="N", help="numbers of points (default 64)")
-    add("--image-size", type=_size, default=(480, 640), metavar="WxH", help="of the camera (default 640x480)")
-    add("--input-size", type=_size, metavar="WxH", help="of the network (default: the weights' own)")
+    add("--image-size", type=size, default=(480, 640), metavar="WxH", help="of the camera (default 640x480)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     add("--threads", type=int, help="of the CPU (default: torch's own choice)")
     add("--frames", type=int, default=200, metavar="N", help="timed for each contender (default %(default)s)")
@@ -52,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     offline("--repeats", type=int, default=3, metavar="N", help="runs of each, which take turns (default %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the results")
     # fmt: on
+    add_input_size(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -99,7 +99,17 @@ def _time_offline(args: argparse.Namespace, device: torch.device, threads: int) 
         recording = args.offline
         if recording is GENERATED:
             recording = generated_recording(Path(folder), args.image_size, args.frames)
-        job = RecordingJob(recording, args.topic, args.frames, args.points[0], args.model, str(device), "auto", threads)
+        job = RecordingJob(
+            recording,
+            args.topic,
+            args.frames,
+            args.points[0],
+            args.model,
+            str(device),
+            "auto",
+            threads,
+            args.input_size,
+        )
         return time_recording(job, args.repeats, tell)
 
 
@@ -123,13 +133,13 @@ def _chosen(args: argparse.Namespace, device: torch.device) -> dict[str, Contend
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     height, width = args.image_size
     shipped = (WEIGHTS / f"{args.model}.pt").is_file() or args.model not in CONFIGS
-    size = args.input_size or (CONFIGS[args.model].input_size if args.model in CONFIGS else None)
+    network = args.input_size or (CONFIGS[args.model].input_size if args.model in CONFIGS else None)
     generated = args.offline in (None, GENERATED)
     return {
         "model": args.model,
         "weights": "as given" if shipped else "random",
         **({"image": f"{width}x{height}"} if generated else {"recording": str(args.offline)}),
-        "input": f"{size[1]}x{size[0]}" if size else "the weights' own",
+        "input": f"{network[1]}x{network[0]}" if network else "the weights' own",
     }
 
 
@@ -141,11 +151,3 @@ def _check(args: argparse.Namespace) -> None:
         raise CommandError(f"--points {min(args.points)}: must be at least 1")
     if args.model not in CONFIGS and not Path(args.model).is_file():
         raise CommandError(f"--model {args.model}: neither a file nor one of {', '.join(CONFIGS)}")
-
-
-def _size(word: str) -> tuple[int, int]:
-    """ "640x480" -> (480, 640)."""
-    width, _, height = word.partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"'{word}' is not a size; expected WIDTHxHEIGHT, such as 640x480")
-    return int(height), int(width)

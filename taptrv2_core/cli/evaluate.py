@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     for file in (args.csv, args.json):
         if file is not None and not file.parent.is_dir():
             raise CommandError(f"{file}: the folder {file.parent} does not exist; make it first")
-    check_numbers(args, support=0, clips=1, input_size=0)
+    check_numbers(args, support=0, clips=1)
     args.protocol = args.protocol or ("tapvid" if args.dataset in TAPVID else "native")
     dataset = _dataset(args)
     model = None if args.model == "none" else network(args)

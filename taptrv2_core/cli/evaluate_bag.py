@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 def check_job_numbers(args: argparse.Namespace) -> None:
     """Refuse numbers that mean nothing."""
-    check_numbers(args, grid=0, corners=1, images=1, takeover_interval=1, max_gap=0, stretch=0, threads=0, input_size=0)
+    check_numbers(args, grid=0, corners=1, images=1, takeover_interval=1, max_gap=0, stretch=0, threads=0)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Track. 0: all of it; 2: partial results; 130: interrupted, with partial results."""
-    check_numbers(args, images=1, overlay_width=0, grid=0, seed=0, takeover_interval=1, threads=0, input_size=0)
+    check_numbers(args, images=1, overlay_width=0, grid=0, seed=0, takeover_interval=1, threads=0)
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from taptrv2_core.checkpoint import load_model, square
+from taptrv2_core.checkpoint import load_model
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.errors import QueryError, RecordingError
 from taptrv2_core.extras import optional
@@ -88,9 +88,9 @@ def evaluate_recording(job: Job, start_progress: StartProgress = no_progress, st
 
 
 @functools.lru_cache(maxsize=1)
-def cached_model(weights: str, device: str, dtype: str, input_size: int) -> Taptr:
+def cached_model(weights: str, device: str, dtype: str, input_size: tuple[int, int] | None) -> Taptr:
     """The network, loaded once for a worker's many recordings."""
-    return load_model(weights, device, square(input_size), dtype)
+    return load_model(weights, device, input_size, dtype)
 
 
 def _finish(outputs: Outputs, run: Callable[[], Replay]) -> Replay:

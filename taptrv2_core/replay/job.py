@@ -21,8 +21,7 @@ class Job:
         truth: file of true tracks of the same points in the same order.
         grid: N x N points in the first image, 0 for none.
         corners: so many corners of the first image, if nothing else says which points.
-        weights, device, dtype: as for ``load_model``.
-        input_size: side of the network's square input; 0: the weights' own size.
+        weights, device, dtype, input_size: as for ``load_model``.
         threads: CPU threads; 0: PyTorch's choice. Results may differ in the last digits between numbers of threads.
         takeover_interval: as for ``Tracker``.
         max_gap: seconds between two images after which tracking starts anew, the node's parameter; 0: no gap does.
@@ -42,7 +41,7 @@ class Job:
     weights: str = "small"
     device: str = "auto"
     dtype: str = "float32"
-    input_size: int = 0
+    input_size: tuple[int, int] | None = None
     threads: int = 0
     takeover_interval: int = 1
     max_gap: float = MAX_GAP
