@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 import threading
+import time
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -25,9 +26,10 @@ from taptrv2_core.drawing import point_colours
 from taptrv2_core.encodings import ConversionError
 from taptrv2_core.errors import MissingPackageError
 from taptrv2_ros.conversions import to_rgb
+from taptrv2_ros.first_contact import FirstContact
 from taptrv2_ros.messages import NANOSECONDS, nanoseconds
 from taptrv2_ros.msg import PointTracks
-from taptrv2_ros.srv import AddPoints, ClearPoints, RemovePoints
+from taptrv2_ros.srv import AddPoints, ClearPoints, ListPoints, RemovePoints
 
 _HELD = 32  # images and tracks that wait for each other
 _ANSWER = 5.0  # seconds a service may take
@@ -52,6 +54,7 @@ class LiveStage:
         node.create_subscription(PointTracks, f"{self._tracker}/tracks", self._on_tracks, qos)
         names = (AddPoints, "add_points"), (RemovePoints, "remove_points"), (ClearPoints, "clear_points")
         self._clients = {kind: node.create_client(kind, f"{self._tracker}/{name}") for kind, name in names}
+        self._list = node.create_client(ListPoints, f"{self._tracker}/list_points")
         self._timer = node.create_timer(_SILENCE, self._on_silence)
 
     def about(self) -> dict[str, Any]:
@@ -59,8 +62,10 @@ class LiveStage:
 
     def add(self, image: str, x: float, y: float) -> None:
         stamp = int(image)
-        time = Time(sec=stamp // NANOSECONDS, nanosec=stamp % NANOSECONDS)
-        self._call(AddPoints, AddPoints.Request(x=array("f", [x]), y=array("f", [y]), image_stamp=time, group="click"))
+        picked = Time(sec=stamp // NANOSECONDS, nanosec=stamp % NANOSECONDS)
+        self._call(
+            AddPoints, AddPoints.Request(x=array("f", [x]), y=array("f", [y]), image_stamp=picked, group="click")
+        )
 
     def remove(self, point: int) -> None:
         self._call(RemovePoints, RemovePoints.Request(ids=array("Q", [point])))
@@ -78,6 +83,7 @@ class LiveStage:
         client = self._clients[kind]
         if not client.service_is_ready():
             raise ClickError(f"{client.srv_name} is not there: is the node running and configured?")
+        self._meet()
         done = threading.Event()
         future = client.call_async(request)
         future.add_done_callback(lambda _: done.set())
@@ -85,6 +91,14 @@ class LiveStage:
             raise ClickError(f"{client.srv_name} did not answer within {_ANSWER:g} s")
         if not future.result().success:
             raise ClickError(future.result().message)
+
+    def _meet(self) -> None:
+        """Before each request, as the node may be another one by now."""
+        contact, deadline = FirstContact(self._list), time.monotonic() + _ANSWER
+        while not contact.made():
+            if time.monotonic() > deadline:
+                raise ClickError(f"{self._list.srv_name} did not answer within {_ANSWER:g} s")
+            time.sleep(0.01)
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._received += 1

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,11 +24,11 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from rclpy.task import Future
 from waiting import wait_until
 
 from taptrv2_ros.demo.node_process import NodeProcess
 from taptrv2_ros.executors import spinning
+from taptrv2_ros.first_contact import FirstContact
 from taptrv2_ros.lifecycle import TrackerNode
 from taptrv2_ros.msg import PointTracks, TrackerStatus
 from taptrv2_ros.srv import AddPoints, AddRegion, ClearPoints, ListPoints, RemovePoints
@@ -96,8 +95,8 @@ class Robot:
         kinds |= {"clear_points": ClearPoints, "list_points": ListPoints}
         self._clients = {kind: self.node.create_client(kind, f"{prefix}/{name}") for name, kind in kinds.items()}
         supervising = {"change_state": ChangeState, "set_parameters": SetParameters, "get_state": GetState}
-        self._others = {f"/taptr/{n}": self.node.create_client(k, f"/taptr/{n}") for n, k in supervising.items()}
-        self._met = False
+        self._others = {kind: self.node.create_client(kind, f"/taptr/{name}") for name, kind in supervising.items()}
+        self._contact = FirstContact(self._others[GetState])
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
@@ -110,12 +109,9 @@ class Robot:
             if node is not None:
                 node.check()
             services = all(client.service_is_ready() for client in self._clients.values())
-            return services and self.node.count_publishers(f"{self.prefix}/tracks") > 0
+            return services and self.node.count_publishers(f"{self.prefix}/tracks") > 0 and self._contact.made()
 
         wait_until(ready, "the node")
-        # DDS announces endpoints in the order they were made, on both sides topics before services: once an answer has
-        # come, the node's publishers know our subscriptions, and no message of theirs is lost any more.
-        self.list()
 
     def wait_for_tracks(self, frame_id: str) -> PointTracks:
         """The tracks of the image with that frame_id."""
@@ -141,50 +137,21 @@ class Robot:
         return self.call(ListPoints)
 
     def call(self, kind: Any, **fields: Any) -> Any:
-        """Call a service and wait for its answer."""
-        future = self._clients[kind].call_async(kind.Request(**fields))
+        """Call a service of the points or of the lifecycle and wait for its answer."""
+        wait_until(self._contact.made, "an answer of the node's lifecycle services")
+        future = (self._clients | self._others)[kind].call_async(kind.Request(**fields))
         wait_until(future.done, f"an answer of {kind.__name__}")
-        return future.result()
-
-    def call_any(self, kind: Any, name: str, **fields: Any) -> Any:
-        """Call any other service and wait for its answer."""
-        client = self._others.get(name) or self.node.create_client(kind, name)
-        self._others[name] = client
-        wait_until(client.service_is_ready, name)
-        future = client.call_async(kind.Request(**fields))
-        wait_until(future.done, f"an answer of {name}")
         return future.result()
 
     def transition(self, label: str) -> bool:
         """Ask the node for a lifecycle transition, as a supervisor does."""
-        self._meet()
-        return self.call_any(ChangeState, "/taptr/change_state", transition=Transition(label=label)).success
+        return self.call(ChangeState, transition=Transition(label=label)).success
 
     def state(self) -> str:
-        self._meet()
-        return self.call_any(GetState, "/taptr/get_state").current_state.label
+        return self.call(GetState).current_state.label
 
     def set_parameter(self, name: str, value: Any) -> SetParametersResult:
-        self._meet()
-        message = Parameter(name, value=value).to_parameter_msg()
-        return self.call_any(SetParameters, "/taptr/set_parameters", parameters=[message]).results[0]
-
-    def _meet(self) -> None:
-        """A service answers into the void as long as DDS has not announced the asker's end to it. Ask harmlessly until
-        an answer comes: the ends of the clients made before that one are known by then too."""
-        client = self._others["/taptr/get_state"]
-        wait_until(client.service_is_ready, "the node's lifecycle services")
-        answers: list[Future] = []
-
-        def answered() -> bool:
-            if len(answers) < 1 + (time.monotonic() - begun) // 2:
-                answers.append(client.call_async(GetState.Request()))
-            return any(answer.done() for answer in answers)
-
-        begun = time.monotonic()
-        if not self._met:
-            wait_until(answered, "an answer of the node's lifecycle services")
-        self._met = True
+        return self.call(SetParameters, parameters=[Parameter(name, value=value).to_parameter_msg()]).results[0]
 
     def wait_for_diagnosis(self, name: str, text: str, level: bytes) -> dict[str, str]:
         """Until the status of that name (after "taptr: ") says so; returns its values."""

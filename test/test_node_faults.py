@@ -18,8 +18,9 @@ from tiny import tiny_model
 
 from taptrv2_core import Tracker, load_model, save_checkpoint
 from taptrv2_ros.demo.node_process import NodeProcess
+from taptrv2_ros.first_contact import FirstContact
 from taptrv2_ros.msg import PointTracks
-from taptrv2_ros.srv import AddPoints, RemovePoints
+from taptrv2_ros.srv import AddPoints, ListPoints, RemovePoints
 
 START = [(20.0, 10.0), (40.5, 30.25)]
 FLOOD = QoSProfile(depth=100)
@@ -179,7 +180,7 @@ def test_clients_that_flood_hold_up_neither_images_nor_each_other(robots: Robots
     before = len(front.tracks)
     robots.cameras["front"].order(30, 701, period=0.05)
     clients = [front.node.create_client(AddPoints, "/taptr/front/add_points", qos_profile=FLOOD) for _ in range(4)]
-    assert all(client.wait_for_service(10) for client in clients)
+    wait_until(FirstContact(front.node.create_client(ListPoints, "/taptr/front/list_points")).made, "first contact")
     flood = [client.call_async(AddPoints.Request(x=[5.0], y=[6.0])) for _ in range(20) for client in clients]
     assert rear.remove(list(rear.add(START).ids)).success  # another client is served meanwhile
     wait_until(lambda: all(f.done() for f in flood), "all answers")

@@ -67,7 +67,7 @@ def test_a_failed_load_leaves_it_unconfigured_and_says_why(log: Path, robot: Rob
     assert robot.node.count_publishers("/taptr/tracks") == 0
     assert not robot.transition("activate")
     by_number = Transition(id=Transition.TRANSITION_ACTIVATE)
-    assert not robot.call_any(ChangeState, "/taptr/change_state", transition=by_number).success
+    assert not robot.call(ChangeState, transition=by_number).success
 
     assert not robot.transition("configure")
     assert robot.state() == "unconfigured"

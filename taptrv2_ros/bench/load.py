@@ -13,13 +13,14 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from taptrv2_ros.bench.camera import image_message
+from taptrv2_ros.first_contact import FirstContact
 from taptrv2_ros.msg import PointTracks
 from taptrv2_ros.srv import AddPoints, ClearPoints, RemovePoints
 
@@ -60,6 +61,7 @@ class Load:
             for service, kind in KINDS.items()
         }
         self._lifecycle = self._node.create_client(ChangeState, "/taptr/change_state")
+        self._contact = FirstContact(self._node.create_client(GetState, "/taptr/get_state"))
         for name in names:
             self._node.create_subscription(PointTracks, f"/taptr/{name}/tracks", partial(self._on_tracks, name), 10)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
@@ -69,8 +71,9 @@ class Load:
         self._thread.start()
 
     def ready(self) -> bool:
-        """Whether the node is active and listens."""
-        return all(publisher.get_subscription_count() for publisher in self._publishers.values())
+        """Whether the node is active, listens and answers."""
+        listens = all(publisher.get_subscription_count() for publisher in self._publishers.values())
+        return listens and self._contact.made()
 
     def beat(self) -> None:
         """The next image of both cameras, and what happens at it."""

@@ -18,6 +18,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 
 from taptrv2_ros.demo.errors import DemoError
+from taptrv2_ros.first_contact import FirstContact
 from taptrv2_ros.messages import nanoseconds
 from taptrv2_ros.msg import PointTracks
 from taptrv2_ros.srv import AddPoints, ListPoints
@@ -51,6 +52,7 @@ class Client:
         self._node.create_subscription(PointTracks, f"{NODE}/refined_tracks", self._refined.put, 10)
         self._add = self._node.create_client(AddPoints, f"{NODE}/add_points")
         self._list = self._node.create_client(ListPoints, f"{NODE}/list_points")
+        self._contact = FirstContact(self._list)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._executor.spin, name="demo executor", daemon=True)
@@ -68,14 +70,14 @@ class Client:
         rclpy.shutdown()
 
     def wait_for_node(self) -> None:
-        """Until the node's services answer, it listens to our images, and its tracks have a publisher."""
+        """Until the node's services answer us, it listens to our images, and its tracks have a publisher."""
 
         def ready() -> bool:
             return (
                 self._images.get_subscription_count() > 0
                 and self._node.count_publishers(f"{NODE}/tracks") > 0
                 and self._add.service_is_ready()
-                and self._list.service_is_ready()
+                and self._contact.made()
             )
 
         self._wait(ready, f"the node did not appear on DDS, or does not listen to {self._topic}")
