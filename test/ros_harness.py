@@ -96,7 +96,7 @@ class Robot:
         self._clients = {kind: self.node.create_client(kind, f"{prefix}/{name}") for name, kind in kinds.items()}
         supervising = {"change_state": ChangeState, "set_parameters": SetParameters, "get_state": GetState}
         self._others = {kind: self.node.create_client(kind, f"/taptr/{name}") for name, kind in supervising.items()}
-        self._contact = FirstContact(self._others[GetState])
+        self._contact = FirstContact(self._others[GetState])  # the last of them
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
@@ -112,6 +112,11 @@ class Robot:
             return services and self.node.count_publishers(f"{self.prefix}/tracks") > 0 and self._contact.made()
 
         wait_until(ready, "the node")
+
+    def introduce(self) -> None:
+        """Until the node knows the publishers and subscriptions, too, that were made meanwhile in this process."""
+        contact = FirstContact(self.node.create_client(GetState, "/taptr/get_state"))
+        wait_until(contact.made, "an answer of the node")
 
     def wait_for_tracks(self, frame_id: str) -> PointTracks:
         """The tracks of the image with that frame_id."""
@@ -138,8 +143,9 @@ class Robot:
 
     def call(self, kind: Any, **fields: Any) -> Any:
         """Call a service of the points or of the lifecycle and wait for its answer."""
-        wait_until(self._contact.made, "an answer of the node's lifecycle services")
-        future = (self._clients | self._others)[kind].call_async(kind.Request(**fields))
+        client = (self._clients | self._others)[kind]
+        wait_until(lambda: client.service_is_ready() and self._contact.made(), client.srv_name)
+        future = client.call_async(kind.Request(**fields))
         wait_until(future.done, f"an answer of {kind.__name__}")
         return future.result()
 

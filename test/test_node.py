@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,10 +157,15 @@ def test_faulty_images_are_told_once_and_do_not_stop_it(setup: Setup) -> None:
     assert list(setup.track(1, 8)[0].ids) == ids
     assert setup.robot.wait_for_tracks("camera_8").frame_index == 1
     setup.clean_up()
+    wait_until(lambda: "images received" in setup.said(), "the sum")
     log = setup.said()
     assert log.count("image data is cut short") == 1
     assert log.count("encoding 'hologram' is not supported") == 1
-    assert "9 images received, 2 tracked, 0 dropped, 7 refused" in log
+    found = re.search(r"9 images received, 2 tracked, (\d+) dropped, (\d+) refused", log)
+    assert found, log
+    dropped, refused = map(int, found.groups())
+    assert dropped + refused == 7  # on a busy machine the newest may come before the one before it was looked at
+    assert refused >= 2
 
 
 def test_a_change_of_size_starts_anew(setup: Setup) -> None:
@@ -171,5 +177,5 @@ def test_a_change_of_size_starts_anew(setup: Setup) -> None:
         (1, 1, 32, 40),
     ]
     assert len(changed[-1].ids) == 0
-    assert "from 64x48 to 40x32" in setup.said()
+    wait_until(lambda: "from 64x48 to 40x32" in setup.said(), "the reason")
     assert not setup.robot.add([(63.0, 5.0)]).success

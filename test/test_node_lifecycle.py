@@ -58,7 +58,7 @@ def inactive(log: Path, robot: Robot, camera: Camera, tmp_path: Path) -> None:
         assert robot.set_parameter(name, value).successful
     assert robot.transition("configure")
     assert robot.state() == "inactive"
-    assert "network input 48x48" in log.read_text()
+    wait_until(lambda: "network input 48x48" in log.read_text(), "the network")
     robot.wait_for_node()
 
 
@@ -71,7 +71,7 @@ def test_a_failed_load_leaves_it_unconfigured_and_says_why(log: Path, robot: Rob
 
     assert not robot.transition("configure")
     assert robot.state() == "unconfigured"
-    assert "cannot configure: /nowhere/weights.pt: no such file" in log.read_text()
+    wait_until(lambda: "cannot configure: /nowhere/weights.pt: no such file" in log.read_text(), "the reason")
     robot.wait_for_diagnosis("node", "/nowhere/weights.pt: no such file", DiagnosticStatus.ERROR)
 
 
@@ -134,7 +134,7 @@ def test_a_clean_up_takes_topics_away_and_configuring_starts_anew(robot: Robot, 
     assert robot.transition("cleanup")
     assert robot.state() == "unconfigured"
     wait_until(lambda: robot.node.count_publishers("/taptr/tracks") == 0, "the end of the topic")
-    assert "1 images received, 1 tracked" in log.read_text()
+    wait_until(lambda: "1 images received, 1 tracked" in log.read_text(), "the sum")
     camera.publish(0, 0)
     robot.wait_for_no_node()
 

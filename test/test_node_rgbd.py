@@ -33,11 +33,10 @@ def test_a_real_recording_gives_points_on_a_board(shared_data: Path, tmp_path: P
         }
         for publisher in publishers.values():
             wait_until(lambda p=publisher: p.get_subscription_count() > 0, "the node")
+        robot.introduce()
         calibration = next(raw for kind, raw in messages if kind == "CameraInfo")
-        wait_until(
-            lambda: [publishers["CameraInfo"].publish(calibration), "calibration on" in setup.log.read_text()][1],
-            "the calibration",
-        )
+        publishers["CameraInfo"].publish(calibration)
+        wait_until(lambda: "calibration on" in setup.log.read_text(), "the calibration")
         for kind, raw in messages:
             expected = len(robot.tracks) + 1
             publishers[kind].publish(raw)

@@ -84,7 +84,7 @@ def _arguments() -> argparse.Namespace:
 
 def _run_camera(args: argparse.Namespace, core: int | None) -> list[dict[str, int]]:
     command = [sys.executable, "-m", "taptrv2_ros.bench.camera", "--images", str(args.images + WARM_UP)]
-    command += ["--warm-up", str(WARM_UP), "--size", *map(str, args.size), "--pause", str(args.pause)]
+    command += ["--size", *map(str, args.size), "--pause", str(args.pause)]
     if core is not None:
         command += ["--core", str(core)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -20,7 +20,9 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
+from taptrv2_ros.first_contact import FirstContact
 from taptrv2_ros.msg import PointTracks
+from taptrv2_ros.srv import ListPoints
 
 PERIOD = 100_000_000  # nanoseconds between the stamps of two images
 _WAIT = 10.0
@@ -41,7 +43,6 @@ def main() -> None:
     """Publish images, each when the tracks of the one before have come and a pause has passed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, required=True)
-    parser.add_argument("--warm-up", type=int, required=True, help="how many of them may be lost")
     parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--pause", type=float, required=True, help="seconds")
     parser.add_argument("--core", type=int)
@@ -59,13 +60,13 @@ def main() -> None:
     node.create_subscription(PointTracks, "/taptr/tracks", on_tracks, 10)
     node.create_subscription(PointTracks, "/taptr/refined_tracks", lambda _: None, 10)
     publisher = node.create_publisher(Image, "/camera/image_raw", 10)
+    contact = FirstContact(node.create_client(ListPoints, "/taptr/list_points"))
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin, daemon=True)
     thread.start()
-    while publisher.get_subscription_count() == 0 or node.count_publishers("/taptr/tracks") == 0:
+    while not (publisher.get_subscription_count() and node.count_publishers("/taptr/tracks") and contact.made()):
         time.sleep(0.05)
-    time.sleep(1.0)  # until both sides know each other's endpoints
     messages = [image_message(index, args.size[1], args.size[0]) for index in range(16)]
     for index in range(args.images):
         message, stamp = messages[index % 16], (index + 1) * PERIOD
@@ -76,9 +77,7 @@ def main() -> None:
         try:
             found, received = tracks.get(timeout=_WAIT)
         except queue.Empty:
-            if index >= args.warm_up:
-                raise SystemExit(f"no tracks of image {index} within {_WAIT:g} s") from None
-            continue  # published before DDS had joined the node's topic with ours
+            raise SystemExit(f"no tracks of image {index} within {_WAIT:g} s") from None
         assert found == index, f"tracks of image {found} instead of {index}"
         print(json.dumps({"index": index, "before": before, "after": after, "received": received}), flush=True)
         time.sleep(args.pause)
