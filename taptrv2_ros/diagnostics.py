@@ -45,7 +45,7 @@ class Diagnostics:
         values: dict[str, Any] = {"state": node.state, "weights": node.parameters_now.shared.weights}
         if model is not None:
             values |= {"device": model.device, "number format": str(model.dtype).removeprefix("torch.")}
-            values |= _gpu_memory(model.device)
+            values |= gpu_memory(model.device)
         level, text = (ERROR, node.problem) if node.problem else (OK, node.state)
         return _status(f"{node.get_name()}: node", level, text, str(values.get("device", "")), values)
 
@@ -78,11 +78,12 @@ def _milliseconds(seconds: NDArray[np.float64], what: Any) -> str:
     return f"{1e3 * float(what(seconds)):.1f}" if len(seconds) else "-"
 
 
-def _gpu_memory(device: torch.device) -> dict[str, str]:
+def gpu_memory(device: torch.device) -> dict[str, str]:
+    """What the node keeps from others, CUDA graphs' memory included, and what there is; nothing on a CPU."""
     if device.type != "cuda":
         return {}
     free, total = torch.cuda.mem_get_info(device)
-    used = torch.cuda.memory_allocated(device)
+    used = torch.cuda.memory_reserved(device)
     return {
         "GPU memory of the node (MiB)": f"{used / _MIB:.0f}",
         "GPU memory free (MiB)": f"{free / _MIB:.0f}",

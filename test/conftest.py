@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_model
+
+from taptrv2_core import save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,6 +29,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(autouse=True, scope="session")
 def _one_torch_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the tiny network; read only."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
+    save_checkpoint(tiny_model(), path)
+    return path
 
 
 @pytest.fixture(scope="session")

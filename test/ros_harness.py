@@ -170,7 +170,12 @@ class Robot:
             wait_until(said, f"'{text}' of {name}", 20.0)
         except AssertionError as error:
             raise AssertionError(f"{error}; said is {self.diagnostics.get(f'taptr: {name}')}") from None
-        return {pair.key: pair.value for pair in self.diagnostics[f"taptr: {name}"].values}
+        return self.values(name)
+
+    def values(self, name: str) -> dict[str, str]:
+        """Those of the newest status of that name; none if none has come."""
+        status = self.diagnostics.get(f"taptr: {name}", DiagnosticStatus())
+        return {pair.key: pair.value for pair in status.values}
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.diagnostics.update({status.name: status for status in message.status})

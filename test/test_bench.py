@@ -11,7 +11,7 @@ import torch
 from recorded import sliding_bag
 from tiny import tiny_model
 
-from taptrv2_core import Tracker, cuda_graphs, save_checkpoint
+from taptrv2_core import Tracker, cuda_graphs
 from taptrv2_core.bench import recordings
 from taptrv2_core.bench.contenders import contenders, tracker_of
 from taptrv2_core.bench.frames import moving_texture, points
@@ -20,13 +20,6 @@ from taptrv2_core.bench.recordings import ALONE
 from taptrv2_core.bench.timing import repeat, summary
 from taptrv2_core.cli import bench, main
 from taptrv2_core.ops import active_backend
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.pt"
-    save_checkpoint(tiny_model(), path)
-    return path
 
 
 def test_table_and_json(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,10 +19,8 @@ pytest.importorskip("aiohttp")
 pytest.importorskip("av")
 from browser import Page, chromium
 from camera_process import camera_image
-from tiny import tiny_model
 from waiting import wait_until
 
-from taptrv2_core import save_checkpoint
 from taptrv2_core.drawing import VideoWriter
 
 FRAMES, HEIGHT, WIDTH = 40, 120, 160
@@ -131,9 +129,8 @@ def test_other_sites_are_refused(server: Server) -> None:
             urllib.request.urlopen(urllib.request.Request(server.url, headers=headers), timeout=20)
 
 
-def test_clicked_points_are_tracked_afterwards(driver: Any, video: Path, tmp_path: Path) -> None:
-    weights, out = tmp_path / "tiny.pt", tmp_path / "out"
-    save_checkpoint(tiny_model(), weights)
+def test_clicked_points_are_tracked_afterwards(driver: Any, video: Path, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
     options = ("--weights", weights, "--out", out, "--no-overlay", "--images", 12)
     server = Server("track", video, "--click", "--port", 0, *options)
     page = Page(driver, server.url)

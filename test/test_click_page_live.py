@@ -14,15 +14,10 @@ pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package
 pytest.importorskip("aiohttp")
 from browser import Page, chromium
 from ros_harness import Setup
-from tiny import tiny_model
 from waiting import wait_until
 
-from taptrv2_core import save_checkpoint
 
-
-def test_clicks_are_points_of_the_node(tmp_path: Path) -> None:
-    weights = tmp_path / "tiny.pt"
-    save_checkpoint(tiny_model(), weights)
+def test_clicks_are_points_of_the_node(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "profile").mkdir()
     command = [sys.executable, "-m", "taptrv2_ros.click_page", "--topic", "/test/image_raw", "--port", "0"]
     with chromium(tmp_path / "profile") as driver, Setup(tmp_path, weights) as setup:

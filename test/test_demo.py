@@ -20,18 +20,9 @@ pytest.importorskip("rosbags")
 import av
 from camera_process import camera_image
 from ros_harness import wait_until
-from tiny import tiny_model
 
-from taptrv2_core import save_checkpoint
 from taptrv2_ros.demo.__main__ import main
 from taptrv2_ros.demo.clip import write_bag
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    save_checkpoint(tiny_model(), path)
-    return path
 
 
 def video_of(frames: int, height: int = 96, width: int = 128) -> np.ndarray:

@@ -12,9 +12,7 @@ import pytest
 pytest.importorskip("av")
 pytest.importorskip("tqdm")
 import av
-from tiny import tiny_model
 
-from taptrv2_core import save_checkpoint
 from taptrv2_core.cli import main
 from taptrv2_core.demos.sticker import Box, Surface, draw_sticker, load_artwork, own_artwork
 from taptrv2_core.demos.sticker.smooth import smooth_warps
@@ -127,13 +125,6 @@ def test_a_spool_gives_back_the_last_first() -> None:
         assert back[0].shape == (16, 24, 3)
     with Spool() as spool:
         assert list(spool.newest_first()) == []
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    save_checkpoint(tiny_model(), path)
-    return path
 
 
 @pytest.fixture(scope="module")

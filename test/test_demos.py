@@ -19,7 +19,7 @@ from camera_process import camera_image
 from tiny import tiny_model
 from waiting import wait_until
 
-from taptrv2_core import Tracker, save_checkpoint
+from taptrv2_core import Tracker
 from taptrv2_core.cli import main
 from taptrv2_core.demos.click import VideoStage
 from taptrv2_core.demos.final import final_tracks
@@ -28,13 +28,6 @@ from taptrv2_core.demos.source import open_images
 from taptrv2_core.drawing import VideoWriter
 
 FRAMES, HEIGHT, WIDTH = 13, 96, 128
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    save_checkpoint(tiny_model(), path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -11,19 +11,16 @@ pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package
 from lifecycle_msgs.srv import GetState
 from rclpy.service import Service
 from ros_harness import Robot, node_in_this_process, wait_until
-from tiny import tiny_model
 
-from taptrv2_core import save_checkpoint
 from taptrv2_core.demos.click import ClickError
 from taptrv2_ros import click_page, first_contact
 from taptrv2_ros.srv import ClearPoints, ListPoints
 
 
 @pytest.fixture
-def robot(tmp_path: Path) -> Iterator[Robot]:
+def robot(weights: Path) -> Iterator[Robot]:
     """A client of a node that is configured."""
-    save_checkpoint(tiny_model(), tmp_path / "tiny.pt")
-    with node_in_this_process(tmp_path / "tiny.pt", device="cpu", dtype="float32") as node:
+    with node_in_this_process(weights, device="cpu", dtype="float32") as node:
         node.trigger_configure()
         robot = Robot()
         yield robot

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from recorded import HEIGHT, WIDTH, stamped_bag
 from ros_harness import Robot, wait_until
-from tiny import tiny_model
 
-from taptrv2_core import Tracks, load_model, save_checkpoint
+from taptrv2_core import Tracks, load_model
 from taptrv2_core.query_files import read_queries
 from taptrv2_core.recordings import open_recording
 from taptrv2_core.replay.run import Replayer
@@ -39,11 +38,10 @@ class Given(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
+def given(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Given:
     folder = tmp_path_factory.mktemp("live")
-    save_checkpoint(tiny_model(), folder / "tiny.pt")
     (folder / "points.csv").write_text(QUERIES)
-    return Given(stamped_bag(folder / "slide", STAMPS.tolist()), folder / "tiny.pt", folder / "points.csv")
+    return Given(stamped_bag(folder / "slide", STAMPS.tolist()), weights, folder / "points.csv")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +53,7 @@ def live(given: Given) -> Iterator[list[PointTracks]]:
     }  # fmt: skip
     robot = Robot()
     try:
-        with NodeProcess(parameters, given.weights.with_name("node.log"), lambda _: None) as node:
+        with NodeProcess(parameters, given.queries.with_name("node.log"), lambda _: None) as node:
             yield _play(given, robot, node)
     finally:
         robot.close()

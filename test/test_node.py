@@ -12,19 +12,11 @@ import pytest
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
 from camera_process import camera_image, camera_stamp
 from ros_harness import SIZE, Setup, wait_until
-from tiny import tiny_model
 
-from taptrv2_core import Tracker, load_model, save_checkpoint
+from taptrv2_core import Tracker, load_model
 from taptrv2_ros.srv import AddPoints
 
 START = [(20.0, 10.0), (40.5, 30.25), (33.0, 24.0)]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    save_checkpoint(tiny_model(), path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from ros_harness import Camera, Robot, wait_until
-from tiny import tiny_model
 
-from taptrv2_core import save_checkpoint
 from taptrv2_ros.demo.node_process import NodeProcess
 
 IMAGES = "/test/image_raw"
@@ -45,16 +43,15 @@ def log(tmp_path_factory: pytest.TempPathFactory, robot: Robot) -> Iterator[Path
 
 
 @pytest.fixture
-def inactive(log: Path, robot: Robot, camera: Camera, tmp_path: Path) -> None:
+def inactive(log: Path, robot: Robot, camera: Camera, weights: Path) -> None:
     """The node, configured anew with weights that are there."""
     for state, label in (("active", "deactivate"), ("inactive", "cleanup")):
         if robot.state() == state:
             assert robot.transition(label)
     camera.publish(0, 0)
     robot.wait_for_no_node()
-    save_checkpoint(tiny_model(), tmp_path / "tiny.pt")
-    weights = str(tmp_path / "tiny.pt")
-    for name, value in (("weights", weights), ("image_reliability", "reliable"), ("max_points", 8), ("input_size", 48)):
+    values = {"weights": str(weights), "image_reliability": "reliable", "max_points": 8, "input_size": 48}
+    for name, value in values.items():
         assert robot.set_parameter(name, value).successful
     assert robot.transition("configure")
     assert robot.state() == "inactive"
@@ -77,7 +74,9 @@ def test_a_failed_load_leaves_it_unconfigured_and_says_why(log: Path, robot: Rob
 
 @pytest.mark.usefixtures("inactive")
 def test_an_inactive_node_answers_and_receives_no_images(robot: Robot) -> None:
-    robot.wait_for_diagnosis("node", "inactive", DiagnosticStatus.OK)
+    values = robot.wait_for_diagnosis("node", "inactive", DiagnosticStatus.OK)
+    assert set(values) == {"state", "weights", "device", "number format"}  # nothing of a GPU
+    assert values["device"] == "cpu"
     wait_until(lambda: [s.active for s in robot.status][-1:] == [False], "the status of an inactive node")
     assert robot.node.count_subscribers(IMAGES) == 0
     assert "no image has been tracked yet" in robot.add([(5.0, 5.0)]).message

@@ -13,19 +13,10 @@ import pytest
 
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
 from ros_harness import IMAGES, Camera, Robot, Setup, node_in_this_process
-from tiny import tiny_model
 
-from taptrv2_core import save_checkpoint
 from taptrv2_ros.lifecycle import TrackerNode
 
 HEAP = 64 * 2**20  # bytes glibc reserves, aligned, for each heap of a thread
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.pt"
-    save_checkpoint(tiny_model(), path)
-    return path
 
 
 @pytest.fixture

@@ -10,9 +10,7 @@ import pytest
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
 from ros_harness import IMAGES, Camera, Robot, node_in_this_process, wait_until
 from sensor_msgs.msg import CompressedImage, Image
-from tiny import tiny_model
 
-from taptrv2_core import save_checkpoint
 from taptrv2_ros.lifecycle import TrackerNode
 from taptrv2_ros.overlay_topics import OverlayTopics
 
@@ -43,9 +41,8 @@ class Watched:
         wait_until(lambda: self.part.wanted() is wanted, "the node's view of its subscribers")
 
 
-def test_the_overlay_is_drawn_only_while_somebody_subscribes(tmp_path: Path) -> None:
-    save_checkpoint(tiny_model(), tmp_path / "tiny.pt")
-    with node_in_this_process(tmp_path / "tiny.pt") as node:
+def test_the_overlay_is_drawn_only_while_somebody_subscribes(weights: Path) -> None:
+    with node_in_this_process(weights) as node:
         robot, camera = Robot(), Camera(IMAGES)
         try:
             assert robot.transition("configure")

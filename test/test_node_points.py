@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,16 @@ pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package
 from camera_process import camera_stamp
 from geometry_msgs.msg import Point, PointStamped
 from ros_harness import Setup, wait_until
-from tiny import tiny_model
 
-from taptrv2_core import save_checkpoint
 from taptrv2_ros.msg import PointTracks
 
 BOX = [(8.0, 8.0), (40.0, 32.0)]
 
 
 @pytest.fixture(scope="module")
-def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+def setup(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[Setup]:
     """One node for all: each test begins without points."""
-    folder = tmp_path_factory.mktemp("points")
-    save_checkpoint(tiny_model(), folder / "tiny.pt")
-    with Setup(folder, folder / "tiny.pt", max_points=40) as running:
+    with Setup(tmp_path_factory.mktemp("points"), weights, max_points=40) as running:
         running.index = count()
         running.track(1, next(running.index))
         yield running

@@ -14,20 +14,12 @@ import pytest
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
 from camera_process import camera_image
 from ros_harness import SIZE, Setup, wait_until
-from tiny import tiny_model
 
-from taptrv2_core import Tracker, load_model, save_checkpoint
+from taptrv2_core import Tracker, load_model
 from taptrv2_ros.demo.errors import DemoError
 from taptrv2_ros.demo.node_process import NodeProcess
 
 START = [(20.0, 10.0), (40.5, 30.25), (33.0, 24.0)]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    save_checkpoint(tiny_model(), path)
-    return path
 
 
 def test_a_flood_drops_images_and_not_requests(tmp_path: Path, weights: Path) -> None:

@@ -10,14 +10,10 @@ pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package
 from diagnostic_msgs.msg import DiagnosticStatus
 from ros_harness import Robot, node_in_this_process, wait_until
 from rosgraph_msgs.msg import Clock
-from tiny import tiny_model
-
-from taptrv2_core import save_checkpoint
 
 
-def test_stamps_are_of_the_simulated_clock_and_diagnostics_go_on_while_it_stands(tmp_path: Path) -> None:
-    save_checkpoint(tiny_model(), tmp_path / "tiny.pt")
-    with node_in_this_process(tmp_path / "tiny.pt", use_sim_time=True) as node:
+def test_stamps_are_of_the_simulated_clock_and_diagnostics_go_on_while_it_stands(weights: Path) -> None:
+    with node_in_this_process(weights, use_sim_time=True) as node:
         robot = Robot()
         try:
             assert robot.transition("configure")

@@ -7,18 +7,15 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
-from tiny import tiny_model
 
-from taptrv2_core import save_checkpoint
 from taptrv2_ros.bench.memory import Round, growth, judge, summary
 from taptrv2_ros.bench.soak import Soak
 
 
 def test_the_node_survives_some_seconds_of_everything_and_its_memory_stays(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights, log = tmp_path / "tiny.pt", tmp_path / "node.log"
-    save_checkpoint(tiny_model(), weights)
+    log = tmp_path / "node.log"
     result = Soak({"weights": str(weights)}, 24, 24, log).run(5.0, rounds=4)
     assert result.problem == ""
     assert result.tracked > 30

@@ -18,15 +18,10 @@ import cv2
 import numpy as np
 import pytest
 from camera_process import camera_image
-from track_inputs import street, table_of, tiny_weights
+from track_inputs import street, table_of
 
 from taptrv2_core.cli import main
 from taptrv2_core.recordings import open_recording
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")

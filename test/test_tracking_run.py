@@ -15,7 +15,7 @@ import pytest
 import torch
 from camera_process import camera_image
 from tiny import TINY, tiny_model
-from track_inputs import street, table_of, tiny_weights
+from track_inputs import street, table_of
 
 from taptrv2_core import Taptr, Tracker, Tracks, threads, track_video
 from taptrv2_core.cli import main
@@ -182,11 +182,6 @@ def test_threads_stand_back_until_they_get_nowhere(monkeypatch: pytest.MonkeyPat
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")

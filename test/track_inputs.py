@@ -1,4 +1,4 @@
-"""What tests of ``taptr track`` begin with: a tiny network's file, a folder of images; and how they read its table."""
+"""What tests of ``taptr track`` begin with: a folder of images; and how they read its table."""
 
 from __future__ import annotations
 
@@ -7,16 +7,6 @@ from pathlib import Path
 
 import cv2
 from camera_process import camera_image
-from tiny import tiny_model
-
-from taptrv2_core import save_checkpoint
-
-
-def tiny_weights(folder: Path) -> Path:
-    """A checkpoint of the tiny network."""
-    path = folder / "tiny.pt"
-    save_checkpoint(tiny_model(), path)
-    return path
 
 
 def street(folder: Path) -> Path:
