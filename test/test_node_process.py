@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -57,6 +59,24 @@ def test_compressed_images(tmp_path: Path, weights: Path) -> None:
         np.testing.assert_allclose(message.x, tracks.x, atol=1e-2)
         setup.camera.publish(1, 4, fault="truncated")
         assert setup.track(1, 5)[0].frame_index == 4
+
+
+def test_the_pages_client_follows_a_point(tmp_path: Path, weights: Path, project_root: Path) -> None:
+    """The program in docs/node.md, as it stands there."""
+    code = re.search(r"```python\n(import rclpy\n.*?)```", (project_root / "docs/node.md").read_text(), re.DOTALL)
+    assert code
+    (tmp_path / "follow.py").write_text(code[1])
+    size = (480, 640)
+    with Setup(tmp_path, weights) as setup, (tmp_path / "said.txt").open("w") as said:
+        setup.track(1, 0, size=size)
+        client = subprocess.Popen([sys.executable, tmp_path / "follow.py"], stdout=said, stderr=subprocess.STDOUT)
+        try:
+            wait_until(lambda: len(setup.robot.list().ids) == 1, "its point")
+            setup.track(2, 1, size=size)
+            wait_until(lambda: "1000 s: point 0 at" in (tmp_path / "said.txt").read_text(), "its words")
+        finally:
+            client.kill()
+            client.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
