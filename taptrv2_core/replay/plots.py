@@ -33,11 +33,16 @@ def _svg(draw: Callable[[Any], None], height: float = 2.4, rows: int = 1) -> str
     matplotlib = optional("matplotlib", "matplotlib", "the report")
     figure_module = optional("matplotlib.figure", "matplotlib", "the report")
     with matplotlib.rc_context(_SETTINGS):
-        figure = figure_module.Figure(figsize=(7.4, height), layout="constrained")
+        figure = figure_module.Figure(figsize=(5.0, height), layout="constrained")
         draw(figure.subplots(rows, sharex=True))
         text = io.StringIO()
         figure.savefig(text, format="svg", dpi=110, metadata={"Date": None, "Creator": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _legend(axes: Any) -> None:
+    """Above the axes, where it hides no line."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, ncols=3, frameon=False, handlelength=1.8)
 
 
 def visible_plot(judged: Judged) -> str:
@@ -52,7 +57,7 @@ def visible_plot(judged: Judged) -> str:
             seen = (asked & judged.truth.visible & judged.truth.annotated).sum(1)
             axes.step(judged.seconds, seen, color=_ORANGE, where="post", label="truly visible", lw=1)
         axes.set(xlabel="seconds", ylabel="points", ylim=(0, None))
-        axes.legend(loc="lower left", ncols=3, frameon=False)
+        _legend(axes)
 
     return _svg(draw)
 
@@ -89,7 +94,7 @@ def error_plot(judged: Judged) -> str:
             line[known] = np.nanpercentile(errors[known], share, axis=1)
             axes.plot(judged.seconds, line, style, color=_BLUE, label=name)
         axes.set(xlabel="seconds", ylabel="px at 256 x 256", ylim=(0, None))
-        axes.legend(loc="upper left", ncols=2, frameon=False)
+        _legend(axes)
 
     return _svg(draw)
 
@@ -104,7 +109,7 @@ def lasting_plot(judged: Judged) -> str:
             line = _lasting(when, judged.seconds[last] - begin, times)
             axes.step(times, line, color=colour, where="post", label=name)
         axes.set(xlabel="seconds since the query", ylabel="share of points", ylim=(-0.02, 1.02))
-        axes.legend(loc="lower left", ncols=2, frameon=False)
+        _legend(axes)
 
     return _svg(draw)
 
@@ -135,7 +140,8 @@ def distances_plot(named: dict[str, Values], unit: str = "px") -> str:
             ordered = np.sort(values)
             axes.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=colour, where="post", label=name)
         axes.set(xscale="log", xlim=(0.03, 100), xlabel=unit, ylabel="share below", ylim=(0, 1.02))
-        axes.legend(loc="upper left", frameon=False)
+        axes.xaxis.set_major_formatter("{x:g}")
+        _legend(axes)
 
     return _svg(draw)
 

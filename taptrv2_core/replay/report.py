@@ -114,7 +114,7 @@ def _plots(content: ReportContent) -> list[tuple[str, str]]:
 def _distances(content: ReportContent, judged: Judged) -> dict[str, NDArray[np.float64]]:
     distance = np.linalg.norm(judged.xy.astype(np.float64) - judged.easy_xy, axis=-1)
     easy = distance[judged.after_query & np.isfinite(distance)]
-    named = {"from Lucas-Kanade on easy points": easy, "forward and backward": content.returned}
+    named = {"from LK, easy points": easy, "forward and backward": content.returned}
     return {name: values for name, values in named.items() if values.size}
 
 
