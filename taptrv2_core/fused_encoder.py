@@ -1,8 +1,7 @@
-"""A layer of the encoder in one call, for tracking on a CPU in float32.
+"""A layer of the encoder in one call, for tracking on a CPU.
 
 Blocks of tokens go through a whole layer while they, and the layer's weights, are in the processor's cache. A layer
-with too many weights for that is left to oneDNN, and so is bfloat16, in which oneDNN's products are faster than any in
-float32 where the processor has them.
+with too many weights for that is left to oneDNN, and so is bfloat16 where the processor has no products of it.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from taptrv2_core.inference import cpu_has_bfloat16
 from taptrv2_core.packing import chain, fits, norm, packed
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ class FusedEncoderLayer:
         heads, _, points = attention.sample_shape
         self.sizes = [heads, points, layer.linear1.out_features]
         both = (attention.sampling_offsets, attention.attention_weights)
+        pairs = layer.linear1.weight.dtype == torch.bfloat16
         with torch.no_grad():
             parts = [
-                *chain([attention.value_proj]),
-                *packed(torch.cat([part.weight for part in both]), torch.cat([part.bias for part in both])),
-                *chain([attention.output_proj]),
+                *chain([attention.value_proj], pairs),
+                *packed(torch.cat([part.weight for part in both]), torch.cat([part.bias for part in both]), pairs),
+                *chain([attention.output_proj], pairs),
                 *norm(layer.norm1),
-                *chain([layer.linear1, layer.linear2]),
+                *chain([layer.linear1, layer.linear2], pairs),
                 *norm(layer.norm2),
             ]
             self.parameters = torch.cat(parts)
@@ -45,7 +46,9 @@ class FusedEncoderLayer:
     def of(cls, layer: EncoderLayer) -> FusedEncoderLayer | None:
         """None where the op is not built or not made for the device, number format or sizes."""
         size = sum(parameter.numel() for parameter in layer.parameters())
-        usable = layer.linear1.weight.dtype == torch.float32 and size <= MOST_PARAMETERS
+        dtype = layer.linear1.weight.dtype
+        usable = dtype == torch.float32 or (dtype == torch.bfloat16 and cpu_has_bfloat16())
+        usable = usable and size <= MOST_PARAMETERS
         return cls(layer) if usable and fits("encode_layer", layer.self_attn.sample_shape, layer.linear1) else None
 
     def __call__(self, tokens: Tensor, position: Tensor, reference: Tensor, level_shapes: LevelShapes) -> Tensor:

@@ -30,11 +30,11 @@ def fits(op: str, sample_shape: tuple[int, int, int], feedforward: nn.Linear) ->
     )
 
 
-def chain(layers: Iterable[nn.Module]) -> Iterator[Tensor]:
+def chain(layers: Iterable[nn.Module], pairs: bool = False) -> Iterator[Tensor]:
     """The linear layers among these, one after another."""
     for layer in layers:
         if isinstance(layer, nn.Linear):
-            yield from packed(layer.weight, layer.bias)
+            yield from packed(layer.weight, layer.bias, pairs)
 
 
 def norm(norm: nn.LayerNorm) -> Iterator[Tensor]:
@@ -43,9 +43,9 @@ def norm(norm: nn.LayerNorm) -> Iterator[Tensor]:
     yield padded(norm.bias)
 
 
-def packed(weight: Tensor, bias: Tensor) -> Iterator[Tensor]:
-    """Weight (outputs, inputs) and bias of a linear layer."""
-    yield panels(weight)
+def packed(weight: Tensor, bias: Tensor, pairs: bool = False) -> Iterator[Tensor]:
+    """Weight (outputs, inputs) and bias of a linear layer; ``pairs``: of inputs in bfloat16, each in a float's place."""
+    yield paired(panels(weight)) if pairs else panels(weight)
     yield padded(bias)
 
 
@@ -55,6 +55,11 @@ def panels(weight: Tensor) -> Tensor:
     padded = torch.zeros(-(-outputs // PANEL) * PANEL, inputs)
     padded[:outputs] = weight
     return padded.view(-1, PANEL, inputs).transpose(1, 2).reshape(-1)
+
+
+def paired(panels: Tensor) -> Tensor:
+    """Panels with two inputs of an output side by side in bfloat16, seen as half as many floats."""
+    return panels.bfloat16().view(-1, 2, PANEL).transpose(1, 2).reshape(-1).view(torch.float32)
 
 
 def padded(vector: Tensor) -> Tensor:

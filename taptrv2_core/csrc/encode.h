@@ -1,4 +1,5 @@
-// What a fused layer of the encoder is given: plain pointers and sizes, as in window.h. All floats.
+// What a fused layer of the encoder is given: plain pointers and sizes, as in window.h. T is float or
+// bfloat16; layers of bfloat16 have pairs of inputs in place of inputs.
 #pragma once
 
 #include "window.h"
@@ -9,11 +10,11 @@ struct Encode {
   int64_t tokens;  // S
   int channels, heads, feedforward, samples;
   Problem levels;             // offsets and reference are set token by token
-  const float* given;         // (B, S, C)
-  const float* code;          // (S, C)
+  const void* given;          // (B, S, C) of T
+  const void* code;           // (S, C) of T
   const float* reference;     // (S, 2)
-  float* value;               // (B, S, C)
-  float* result;              // (B, S, C)
+  void* value;                // (B, S, C) of T
+  void* result;               // (B, S, C) of T
   Packed value_layer;         // in the order of taptrv2_core/fused_encoder.py
   Packed offsets_and_logits;  // 2 * K offsets, then K logits
   Packed output;

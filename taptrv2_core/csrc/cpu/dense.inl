@@ -8,8 +8,34 @@ struct Rows {
   Rows from(int r) const { return {data ? data + r * stride : nullptr, stride}; }
 };
 
+// What a sum takes in at a time: an input, or a pair of inputs in bfloat16, which stand in a float's place.
+struct Singles {
+  using Input = float;
+  template <typename Lanes>
+  static Lanes add(Lanes sum, Lanes weight, float input) {
+    return sum + weight * input;
+  }
+};
+template <bool NATIVE>
+struct Pairs {
+  using Input = uint32_t;
+  template <typename Lanes>
+  static Lanes add(Lanes sum, Lanes weight, uint32_t input) {
+    using Bits = Vector<uint32_t, sizeof(Lanes) / sizeof(uint32_t)>;
+    const Bits inputs = Bits{} + input;
+    if constexpr (NATIVE) {
+      asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(inputs));
+    } else {
+      const Bits weights = (Bits)weight, upper = Bits{} + 0xffff0000u;
+      sum += (Lanes)(weights << 16) * (Lanes)(inputs << 16);
+      sum += (Lanes)(weights & upper) * (Lanes)(inputs & upper);
+    }
+    return sum;
+  }
+};
+
 // ROWS rows of out = start + x * panel, columns kPanel wide. Sums stay in registers.
-template <int W, int ROWS>
+template <int W, int ROWS, typename Product>
 inline void panel_rows(Rows x, int inputs, Rows panel, Rows start, bool relu, float* out, int64_t out_stride) {
   constexpr int V = kPanel / W;
   using Lanes = Vector<float, W>;
@@ -25,9 +51,10 @@ inline void panel_rows(Rows x, int inputs, Rows panel, Rows start, bool relu, fl
     for (int v = 0; v < V; ++v) b[v] = load<W>(panel.data + k * panel.stride + v * W);
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; ++r) {
-      const float a = x.data[r * x.stride + k];
+      typename Product::Input input;
+      __builtin_memcpy(&input, x.data + r * x.stride + k, sizeof input);
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[r][v] += b[v] * a;
+      for (int v = 0; v < V; ++v) sum[r][v] = Product::add(sum[r][v], b[v], input);
     }
   }
 #pragma GCC unroll 8
@@ -42,17 +69,17 @@ inline void panel_rows(Rows x, int inputs, Rows panel, Rows start, bool relu, fl
 }
 
 // As many rows at a time as there are registers for.
-template <int W, int ROWS = (W >= 16 ? 8 : 3)>
+template <int W, typename Product = Singles, int ROWS = (W >= 16 ? 8 : 3)>
 inline void panel_product(Rows x, int rows, int inputs, Rows panel, Rows start, bool relu, float* out,
                           int64_t out_stride) {
   int r = 0;
   for (; r + ROWS <= rows; r += ROWS) {
-    panel_rows<W, ROWS>(x.from(r), inputs, panel, start.from(r), relu, out + r * out_stride, out_stride);
+    panel_rows<W, ROWS, Product>(x.from(r), inputs, panel, start.from(r), relu, out + r * out_stride, out_stride);
   }
   if constexpr (ROWS > 1) {
     if (r < rows) {
-      panel_product<W, ROWS / 2>(x.from(r), rows - r, inputs, panel, start.from(r), relu, out + r * out_stride,
-                                 out_stride);
+      panel_product<W, Product, ROWS / 2>(x.from(r), rows - r, inputs, panel, start.from(r), relu, out + r * out_stride,
+                                          out_stride);
     }
   }
 }
@@ -62,7 +89,7 @@ inline int panels(const Packed& layer) { return (layer.outputs + kPanel - 1) / k
 constexpr int kDeep = 256;  // inputs that go through a panel at a time: 32 KiB of it, which stay in the nearest cache
 
 // out (rows, panels * kPanel) = x (rows, inputs) through the layer. Rows of out hold whole panels.
-template <int W>
+template <int W, typename Product = Singles>
 inline void linear(const Packed& layer, const float* x, int64_t x_stride, int rows, float* out, int64_t out_stride,
                    bool relu = false) {
   for (int i = 0; i < panels(layer); ++i, out += kPanel) {
@@ -70,8 +97,8 @@ inline void linear(const Packed& layer, const float* x, int64_t x_stride, int ro
     Rows start{layer.bias + i * kPanel, 0};
     for (int k = 0; k < layer.inputs; k += kDeep) {
       const int left = layer.inputs - k, inputs = left < kDeep ? left : kDeep;
-      panel_product<W>({x + k, x_stride}, rows, inputs, {panel + k * kPanel, kPanel}, start, relu && left == inputs,
-                       out, out_stride);
+      panel_product<W, Product>({x + k, x_stride}, rows, inputs, {panel + k * kPanel, kPanel}, start,
+                                relu && left == inputs, out, out_stride);
       start = {out, out_stride};
     }
   }

@@ -1,15 +1,38 @@
 // A layer of the encoder, fused: values of all tokens first, then blocks of tokens through everything else, in the
-// order of taptrv2_core/encoder.py. Included inside namespace taptrv2::<instruction set>.
+// order of taptrv2_core/encoder.py. T is the type of tokens and values, and of what goes into products; sums, softmax
+// and LayerNorm are float. Included inside namespace taptrv2::<instruction set>.
 
-template <int W>
-void encode_values(const Encode& p, int64_t row, int count) {
-  linear<W>(p.value_layer, p.given + row * p.channels, p.channels, count, p.value + row * p.channels, p.channels);
+// Rows (count, inputs) through a layer; rows of out hold whole panels.
+template <int W, typename Product, typename T>
+inline void linear_of(const Packed& layer, const T* x, int count, float* out, bool relu = false) {
+  const auto* inputs = reinterpret_cast<const float*>(x);
+  linear<W, Product>(layer, inputs, layer.inputs, count, out, panels(layer) * kPanel, relu);
+}
+
+inline void round_all(const float* x, int count, bf16* out) {
+  for (int i = 0; i < count; ++i) from_sum(x[i], out + i);
+}
+inline void round_all(const float* x, int count, float* out) { copy(x, count, out); }
+
+// The same as T: in `room` where that is another type.
+inline const float* rounded(const float* x, int, float*) { return x; }
+inline const bf16* rounded(const float* x, int count, bf16* room) {
+  round_all(x, count, room);
+  return room;
+}
+
+template <typename T, int W, typename Product>
+void encode_values(const Encode& p, int64_t row, int count, float* memory) {
+  const T* given = static_cast<const T*>(p.given) + row * p.channels;
+  T* value = static_cast<T*>(p.value) + row * p.channels;
+  linear_of<W, Product>(p.value_layer, given, count, memory);
+  round_all(memory, count * p.channels, value);
 }
 
 // Each head of each token gathers values; projected (count, 3 * K) are offsets and logits, result (count, C).
-template <int W>
-inline void gather_values(const Encode& p, const float* value, int64_t first, int count, const float* projected,
-                          float* result) {
+template <typename T, int W>
+inline void gather_values(const Encode& p, const T* value, int64_t first, int count, const float* projected,
+                          T* result) {
   constexpr int COUNT = kPanel / W;
   const int C = p.channels, K = p.samples, of_head = K / p.heads;
   Problem levels = p.levels;
@@ -24,7 +47,7 @@ inline void gather_values(const Encode& p, const float* value, int64_t first, in
       place<float>(levels, table, 0, 0, head, s);
       copy(projected + r * 3 * K + 2 * K + head * of_head, of_head, weights);
       softmax(weights, table.samples, table.padded);
-      Row<float, W, COUNT> sum;
+      Row<T, W, COUNT> sum;
       sum.zero(COUNT);
       gather(value + head * kPanel, C, table, s, weights, COUNT, sum);
       sum.write(result + r * C + head * kPanel, COUNT);
@@ -33,23 +56,28 @@ inline void gather_values(const Encode& p, const float* value, int64_t first, in
 }
 
 // Tokens [first, first + count) of the image whose tokens begin at row `image`.
-template <int W>
+template <typename T, int W, typename Product>
 void encode_tokens(const Encode& p, int64_t image, int64_t first, int count, float* memory) {
-  const int C = p.channels, K = p.samples;
+  const int C = p.channels, size = count * C;
   Scratch scratch{memory};
-  float* query = scratch.take(int64_t(count) * C);
-  float* change = scratch.take(int64_t(count) * C);
-  float* projected = scratch.take(int64_t(count) * 3 * K);
+  float* x = scratch.take(size);
+  float* change = scratch.take(size);
+  float* projected = scratch.take(int64_t(count) * 3 * p.samples);
   float* between = scratch.take(int64_t(count) * p.feedforward);
-  const float *given = p.given + (image + first) * C, *code = p.code + first * C;
-  float* x = p.result + (image + first) * C;
-  for (int i = 0; i < count * C; ++i) query[i] = given[i] + code[i];
-  linear<W>(p.offsets_and_logits, query, C, count, projected, 3 * K);
-  gather_values<W>(p, p.value + image * C, first, count, projected, query);
-  linear<W>(p.output, query, C, count, change, C);
-  copy(given, count * C, x);
+  T* row = reinterpret_cast<T*>(scratch.take(size));
+  T* wide = reinterpret_cast<T*>(scratch.take(int64_t(count) * p.feedforward));
+  const T* given = static_cast<const T*>(p.given) + (image + first) * C;
+  const T* code = static_cast<const T*>(p.code) + first * C;
+  for (int i = 0; i < size; ++i) {
+    x[i] = to_sum(given[i]);
+    from_sum(x[i] + to_sum(code[i]), row + i);
+  }
+  linear_of<W, Product>(p.offsets_and_logits, row, count, projected);
+  gather_values<T, W>(p, static_cast<const T*>(p.value) + image * C, first, count, projected, row);
+  linear_of<W, Product>(p.output, row, count, change);
   add_and_normalise<W>(x, change, p.norm_attention, count, C);
-  linear<W>(p.forward[0], x, C, count, between, p.feedforward, true);
-  linear<W>(p.forward[1], between, p.feedforward, count, change, C);
+  linear_of<W, Product>(p.forward[0], rounded(x, size, row), count, between, true);
+  linear_of<W, Product>(p.forward[1], rounded(between, count * p.feedforward, wide), count, change);
   add_and_normalise<W>(x, change, p.norm_forward, count, C);
+  round_all(x, size, static_cast<T*>(p.result) + (image + first) * C);
 }

@@ -26,7 +26,7 @@ struct WindowKernels {
 
 // The passes of an encoder layer: values of `count` tokens from `row`; everything else, of tokens of one image.
 struct EncodeKernels {
-  void (*encode_values)(const Encode&, int64_t row, int count);
+  void (*encode_values)(const Encode&, int64_t row, int count, float* scratch);
   void (*encode_tokens)(const Encode&, int64_t image, int64_t first, int count, float* scratch);
 };
 
@@ -43,7 +43,7 @@ struct ShrinkKernels {
 namespace baseline {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
-EncodeKernels encode_kernels();
+EncodeKernels encode_kernels(Storage storage);
 ConvolveKernels convolve_kernels();
 ShrinkKernels shrink_kernels();
 }  // namespace baseline
@@ -51,14 +51,14 @@ ShrinkKernels shrink_kernels();
 namespace avx2 {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
-EncodeKernels encode_kernels();
+EncodeKernels encode_kernels(Storage storage);
 ConvolveKernels convolve_kernels();
 ShrinkKernels shrink_kernels();
 }  // namespace avx2
 namespace avx512 {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
-EncodeKernels encode_kernels();
+EncodeKernels encode_kernels(Storage storage);
 ConvolveKernels convolve_kernels();
 ShrinkKernels shrink_kernels();
 }  // namespace avx512

@@ -45,9 +45,17 @@ WindowKernels window_kernels(Storage storage) {
   return {keep_pairs<float, kLanes>, gather_layer<float, kLanes>, answer_layer<kLanes>};
 }
 
-EncodeKernels encode_kernels() {
+EncodeKernels encode_kernels(Storage storage) {
   constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
-  return {encode_values<kLanes>, encode_tokens<kLanes>};
+  if (storage != Storage::bf16) {
+    return {encode_values<float, kLanes, Singles>, encode_tokens<float, kLanes, Singles>};
+  }
+#if TAPTRV2_VECTOR_BYTES == 64
+  if (__builtin_cpu_supports("avx512bf16")) {
+    return {encode_values<bf16, kLanes, Pairs<true>>, encode_tokens<bf16, kLanes, Pairs<true>>};
+  }
+#endif
+  return {encode_values<bf16, kLanes, Pairs<false>>, encode_tokens<bf16, kLanes, Pairs<false>>};
 }
 
 ConvolveKernels convolve_kernels() {

@@ -39,7 +39,7 @@ inline void box_code(const Window& p, const float* box, float* code) {
 }
 
 // One head of one pair: logits (L * P), the weighted sum of samples of memory (C), and how much of the weights was
-// inside.
+// inside. `against` and the sum are in the order of `part`.
 template <typename T, int W>
 inline float attend_memory(const Window& p, const LevelTable<float>& table, const Samples<float>& s, const T* memory,
                            const float* against, float constant, float* logits, float* sampled, float* sum) {
@@ -58,11 +58,14 @@ inline float attend_memory(const Window& p, const LevelTable<float>& table, cons
       inside[k] += corner[c];
     }
     Lanes product = {};
-    for (int i = 0; i < channels; i += W) {
-      const Lanes value = (load<W>(from[0] + i) * corner[0] + load<W>(from[1] + i) * corner[1]) +
-                          (load<W>(from[2] + i) * corner[2] + load<W>(from[3] + i) * corner[3]);
-      __builtin_memcpy(row + i, &value, sizeof value);
-      product += value * load<W>(against + i);
+    for (int i = 0; i < channels / W; i += 2) {
+#pragma GCC unroll 2
+      for (int j = i; j < i + 2; ++j) {
+        const Lanes value = (part<W>(from[0], j) * corner[0] + part<W>(from[1], j) * corner[1]) +
+                            (part<W>(from[2], j) * corner[2] + part<W>(from[3], j) * corner[3]);
+        __builtin_memcpy(row + j * W, &value, sizeof value);
+        product += value * load<W>(against + j * W);
+      }
     }
     logits[k] = (total<float, W>(product) + inside[k] * constant) * p.scale;
   }
@@ -92,6 +95,7 @@ inline void attend_memories(const Window& p, const int* pairs, int rows, const f
   float* sums = scratch.take(int64_t(rows) * heads * C);
   float* shares = scratch.take(rows * heads);
   float* sampled = scratch.take(int64_t(of_head) * C);
+  float* parts = scratch.take(2 * C);
   const float* query = projected + 2 * K;
   for (int head = 0; head < heads; ++head) {
     for (int i = 0; i < C / kPanel; ++i) {
@@ -112,8 +116,10 @@ inline void attend_memories(const Window& p, const int* pairs, int rows, const f
       Samples<float> s;
       place<float>(levels, table, 0, 0, head, s);
       const int item = r * heads + head;
-      shares[item] = attend_memory<T, W>(p, table, s, memory, against + item * C, constant,
-                                         logits + r * K + head * of_head, sampled, sums + item * C);
+      in_parts<T, W>(against + item * C, C, parts);
+      shares[item] = attend_memory<T, W>(p, table, s, memory, parts, constant, logits + r * K + head * of_head, sampled,
+                                         parts + C);
+      in_order<T, W>(parts + C, C, sums + item * C);
     }
   }
   for (int head = 0; head < heads; ++head) {

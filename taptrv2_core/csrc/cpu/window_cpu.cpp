@@ -50,7 +50,7 @@ LayerWeights layer_weights(Reader& read, const Window& p) {
 // Floats of one thread's scratch for a block of `rows` pairs: the parts that the two passes take, and their rounding.
 int64_t scratch_size(const Window& p, int64_t rows) {
   const int64_t c = p.channels, k = p.samples;
-  const int64_t sampling = 16 * (2 * p.heads * c + p.heads) + int64_t(kMaxSamples) * c;
+  const int64_t sampling = 16 * (2 * p.heads * c + p.heads) + int64_t(kMaxSamples + 2) * c;
   const int64_t gather = rows * (6 * c + 3 * k + 6) + std::max(sampling, rows * (2 * c + k));
   const int64_t answer = rows * (5 * c + 4 + std::max<int64_t>(p.feedforward, p.padded_queries()));
   return std::max(gather, answer) + 20 * kPanel;
