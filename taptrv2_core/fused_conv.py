@@ -1,8 +1,9 @@
-"""3 x 3 convolutions with a quarter of the products, for tracking on a CPU in float32.
+"""3 x 3 convolutions with a quarter of the products, for tracking on a CPU.
 
 Winograd's F(4 x 4, 3 x 3): the 6 x 6 inputs of a tile and the 3 x 3 weights are taken as polynomials at 36 points; a
 product at each, in place of 144, gives the tile's 4 x 4 outputs. With the points 0, 5/8, 3/2, their negatives and
-infinity the rounding is twice that of the sum as it is written.
+infinity the rounding is twice that of the sum as it is written. All arithmetic is float32, also for bfloat16 images:
+quicker still than oneDNN's products in bfloat16, but not than those of AMX.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from taptrv2_core.ops.backend import active_backend
 from taptrv2_core.packing import PANEL, panels
 from taptrv2_core.prepared import PackedConv
+from taptrv2_core.processor import cpu_has_tiles
 
 POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
 """Beside infinity; as in csrc/cpu/convolve.inl."""
@@ -36,7 +38,7 @@ class TiledConv(PackedConv):
         shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
         return (
             shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
-            and conv.weight.dtype == torch.float32
+            and (conv.weight.dtype == torch.float32 or (conv.weight.dtype == torch.bfloat16 and not cpu_has_tiles()))
             and all(n % PANEL == 0 and n <= MOST_CHANNELS for n in (conv.in_channels, conv.out_channels))
             and active_backend("cpu") == "fused"
         )
@@ -48,7 +50,7 @@ class TiledConv(PackedConv):
             return super().forward(x, relu, add)
         if self.points is None:
             bias = torch.zeros(self.conv.out_channels) if self.conv.bias is None else self.conv.bias.detach()
-            self.points = torch.cat((at_points(self.conv.weight.detach()), bias))
+            self.points = torch.cat((at_points(self.conv.weight.detach()), bias.float()))
         x = x.contiguous(memory_format=torch.channels_last)
         add = None if add is None else add.contiguous(memory_format=torch.channels_last)
         return torch.ops.taptrv2.convolve(x, self.points, add, self.conv.out_channels, relu)  # type: ignore[no-any-return]

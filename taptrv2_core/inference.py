@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from taptrv2_core.fused_conv import TiledConv
 from taptrv2_core.prepared import FusedConv, PackedConv, packs
+from taptrv2_core.processor import cpu_has_bfloat16
 
 if TYPE_CHECKING:
     from taptrv2_core.cuda_graphs import RecordedEncoding
@@ -86,13 +85,3 @@ def choose_dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise ValueError(f"dtype is '{dtype}'; expected 'auto', {', '.join(map(repr, DTYPES))} or a torch type")
     return DTYPES[str(dtype)]
-
-
-@lru_cache(maxsize=1)
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU has x86 instructions for bfloat16 products; elsewhere they are emulated, slower than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)

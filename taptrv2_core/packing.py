@@ -44,7 +44,7 @@ def norm(norm: nn.LayerNorm) -> Iterator[Tensor]:
 
 
 def packed(weight: Tensor, bias: Tensor, pairs: bool = False) -> Iterator[Tensor]:
-    """Weight (outputs, inputs) and bias of a linear layer; ``pairs``: of inputs in bfloat16, each in a float's place."""
+    """Weight (outputs, inputs) and bias of a linear layer; ``pairs``: of inputs in bfloat16, see `paired`."""
     yield paired(panels(weight)) if pairs else panels(weight)
     yield padded(bias)
 

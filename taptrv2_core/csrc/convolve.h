@@ -1,4 +1,5 @@
-// What a fused convolution is given: plain pointers and sizes, as in window.h. All floats, channels last.
+// What a fused convolution is given: plain pointers and sizes, as in window.h. Images are
+// float or bfloat16 (T), channels last.
 #pragma once
 
 #include "window.h"
@@ -14,12 +15,12 @@ constexpr int kMaxTiles = 32;  // tiles that go through a convolution together
 struct Convolve {
   int height, width, inputs, outputs;
   int tile_columns;
-  const float* given;   // (B, H, W, inputs)
-  const float* add;     // (B, H, W, outputs); null: nothing
+  const void* given;    // (B, H, W, inputs) of T
+  const void* add;      // (B, H, W, outputs) of T; null: nothing
   const float* weight;  // of each panel of 32 outputs: (kProducts, inputs, 32)
   const float* bias;    // (outputs)
   bool relu;
-  float* result;  // (B, H, W, outputs)
+  void* result;  // (B, H, W, outputs) of T
 };
 
 }  // namespace taptrv2

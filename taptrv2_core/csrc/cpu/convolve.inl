@@ -31,11 +31,11 @@ inline void from_points(const Lanes* x, int step, Lanes* out, int out_step) {
 }
 
 // A tile's inputs at the points: values (kProducts, stride), this tile's row of each.
-template <int W>
-inline void transform_patch(const Convolve& p, const float* image, int row, int column, const float* zeros,
-                            float* values, int64_t stride) {
+template <typename T, int W>
+inline void transform_patch(const Convolve& p, const T* image, int row, int column, const T* zeros, float* values,
+                            int64_t stride) {
   using Lanes = Vector<float, W>;
-  const float* from[kProducts];
+  const T* from[kProducts];
   for (int y = 0; y < kPatch; ++y) {
     for (int x = 0; x < kPatch; ++x) {
       const int r = row * kTile + y - 1, c = column * kTile + x - 1;
@@ -63,7 +63,7 @@ inline void transform_patch(const Convolve& p, const float* image, int row, int 
 }
 
 // 32 outputs of a tile from products (kProducts, stride), this tile's row of each.
-template <int W>
+template <typename T, int W>
 inline void write_tile(const Convolve& p, int64_t image, int row, int column, int output, const float* products,
                        int64_t stride) {
   using Lanes = Vector<float, W>;
@@ -82,30 +82,30 @@ inline void write_tile(const Convolve& p, int64_t image, int row, int column, in
         const int64_t pixel = (image * p.height + row * kTile + y) * p.width + column * kTile + x;
         const int64_t at = pixel * p.outputs + output + i;
         Lanes value = line[x] + bias;
-        if (p.add) value += load<W>(p.add + at);
+        if (p.add) value += load<W>(static_cast<const T*>(p.add) + at);
         const Lanes zero = {};
         if (p.relu) value = value > zero ? value : zero;
-        __builtin_memcpy(p.result + at, &value, sizeof value);
+        store<W>(value, static_cast<T*>(p.result) + at);
       }
     }
   }
 }
 
 // Tiles [first, first + count) of an image.
-template <int W>
+template <typename T, int W>
 void convolve_tiles(const Convolve& p, int64_t image, int first, int count, float* memory) {
   Scratch scratch{memory};
   // Not multiples of 4 KiB: all places that far apart share a few lines of the nearest cache.
   const int64_t stride = int64_t(count) * p.inputs + kPanel / 2;
   const int64_t product_stride = count * kPanel + kPanel / 2;
-  float* zeros = scratch.take(p.inputs);
+  T* zeros = reinterpret_cast<T*>(scratch.take(p.inputs));
   float* values = scratch.take(kProducts * stride);
   float* products = scratch.take(kProducts * product_stride);
-  for (int i = 0; i < p.inputs; ++i) zeros[i] = 0;
-  const float* given = p.given + image * p.height * p.width * p.inputs;
+  for (int i = 0; i < p.inputs; ++i) zeros[i] = T{};
+  const T* given = static_cast<const T*>(p.given) + image * p.height * p.width * p.inputs;
   for (int t = 0; t < count; ++t) {
     const int tile = first + t;
-    transform_patch<W>(p, given, tile / p.tile_columns, tile % p.tile_columns, zeros, values + t * p.inputs, stride);
+    transform_patch<T, W>(p, given, tile / p.tile_columns, tile % p.tile_columns, zeros, values + t * p.inputs, stride);
   }
   const float* weight = p.weight;
   for (int output = 0; output < p.outputs; output += kPanel) {
@@ -115,8 +115,8 @@ void convolve_tiles(const Convolve& p, int64_t image, int first, int count, floa
     }
     for (int t = 0; t < count; ++t) {
       const int tile = first + t;
-      write_tile<W>(p, image, tile / p.tile_columns, tile % p.tile_columns, output, products + t * kPanel,
-                    product_stride);
+      write_tile<T, W>(p, image, tile / p.tile_columns, tile % p.tile_columns, output, products + t * kPanel,
+                       product_stride);
     }
   }
 }

@@ -13,11 +13,11 @@ namespace {
 constexpr const char* kOp = "convolve";
 
 // A tensor (B, C, H, W), its channels last in memory.
-void check_image(const char* name, const at::Tensor& t, at::IntArrayRef sizes) {
-  TORCH_CHECK(t.sizes() == sizes && t.scalar_type() == at::kFloat && t.is_cpu() &&
-                  t.is_contiguous(at::MemoryFormat::ChannelsLast),
-              kOp, ": ", name, " must be a float32 CPU tensor ", sizes, " with channels last, got ", t.sizes(), " of ",
-              t.scalar_type());
+void check_image(const char* name, const at::Tensor& t, at::IntArrayRef sizes, at::ScalarType type) {
+  TORCH_CHECK(
+      t.sizes() == sizes && t.scalar_type() == type && t.is_cpu() && t.is_contiguous(at::MemoryFormat::ChannelsLast),
+      kOp, ": ", name, " must be a CPU tensor ", sizes, " of ", type, " with channels last, got ", t.sizes(), " of ",
+      t.scalar_type());
 }
 
 // weight: panels of the transformed weight, then the bias. Public: taptrv2_core/fused_conv.py.
@@ -26,21 +26,23 @@ at::Tensor convolve(const at::Tensor& images, const at::Tensor& weight, const st
   TORCH_CHECK(images.dim() == 4, kOp, ": images must be (B, C, H, W)");
   const int64_t count = images.size(0), inputs = images.size(1), height = images.size(2), width = images.size(3);
   TORCH_CHECK(inputs % kPanel == 0 && outputs % kPanel == 0, kOp, ": channels must be multiples of ", kPanel);
-  check_image("images", images, images.sizes());
+  const bool half = images.scalar_type() == at::kBFloat16;
+  const at::ScalarType type = half ? at::kBFloat16 : at::kFloat;
+  check_image("images", images, images.sizes(), type);
   const std::vector<int64_t> sizes = {count, outputs, height, width};
-  if (add.has_value()) check_image("add", *add, sizes);
+  if (add.has_value()) check_image("add", *add, sizes, type);
   check(kOp, "weight", weight, {kProducts * inputs * outputs + outputs}, at::kFloat);
   at::Tensor result = at::empty(sizes, images.options().memory_format(at::MemoryFormat::ChannelsLast));
   Convolve p{};
   p.height = int(height), p.width = int(width), p.inputs = int(inputs), p.outputs = int(outputs);
   p.tile_columns = (p.width + kTile - 1) / kTile;
-  p.given = images.data_ptr<float>();
-  p.add = add.has_value() ? add->data_ptr<float>() : nullptr;
+  p.given = images.data_ptr();
+  p.add = add.has_value() ? add->data_ptr() : nullptr;
   p.weight = weight.data_ptr<float>();
   p.bias = p.weight + kProducts * inputs * outputs;
   p.relu = relu;
-  p.result = result.data_ptr<float>();
-  const ConvolveKernels kernels = TAPTRV2_KERNELS(convolve_kernels);
+  p.result = result.data_ptr();
+  const ConvolveKernels kernels = TAPTRV2_KERNELS(convolve_kernels, half ? Storage::bf16 : Storage::f32);
   const int64_t tiles = (height + kTile - 1) / kTile * p.tile_columns, threads = at::get_num_threads();
   const int64_t block = std::max<int64_t>(1, std::min<int64_t>(kMaxTiles, (tiles + threads - 1) / threads));
   const int64_t blocks = (tiles + block - 1) / block;

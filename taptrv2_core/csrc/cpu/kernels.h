@@ -44,7 +44,7 @@ namespace baseline {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels(Storage storage);
-ConvolveKernels convolve_kernels();
+ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 }  // namespace baseline
 #if defined(__x86_64__)
@@ -52,14 +52,14 @@ namespace avx2 {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels(Storage storage);
-ConvolveKernels convolve_kernels();
+ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 }  // namespace avx2
 namespace avx512 {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels(Storage storage);
-ConvolveKernels convolve_kernels();
+ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 }  // namespace avx512
 #endif

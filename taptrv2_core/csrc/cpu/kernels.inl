@@ -58,9 +58,10 @@ EncodeKernels encode_kernels(Storage storage) {
   return {encode_values<bf16, kLanes, Pairs<false>>, encode_tokens<bf16, kLanes, Pairs<false>>};
 }
 
-ConvolveKernels convolve_kernels() {
+ConvolveKernels convolve_kernels(Storage storage) {
   constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
-  return {convolve_tiles<kLanes>};
+  if (storage == Storage::bf16) return {convolve_tiles<bf16, kLanes>};
+  return {convolve_tiles<float, kLanes>};
 }
 
 ShrinkKernels shrink_kernels() { return {shrink_rows}; }

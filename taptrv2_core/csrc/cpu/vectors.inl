@@ -61,6 +61,18 @@ inline Vector<Sum<T>, W> load(const T* p) {
   }
 }
 
+template <int W>
+inline void store(Vector<float, W> v, float* p) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+template <int W>
+inline void store(Vector<float, W> v, bf16* p) {  // as `from_sum`
+  using Bits = Vector<uint32_t, W>;
+  const Bits bits = (Bits)v, rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  const auto halves = __builtin_convertvector(v == v ? rounded : Bits{} + 0x7fc0u, Vector<uint16_t, W>);
+  __builtin_memcpy(p, &halves, sizeof halves);
+}
+
 // Vector i of a row. In bfloat16, of each two vectors the first has the channels with even numbers and the second those
 // with odd ones, which takes a third of the work that their own order would.
 template <int W, typename T>
