@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -136,10 +137,11 @@ def standing_back(step: Callable[[], bool]) -> None:
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         waited = 0.0
-        while more and waited < _PATIENCE:
-            before = _seconds_waited()
-            more = step()
-            waited = _seconds_waited() - before
+        with _WAITED.open("rb", buffering=0) as times:  # once: /proc is slow to find a file
+            while more and waited < _PATIENCE:
+                before = _seconds_waited(times)
+                more = step()
+                waited = _seconds_waited(times) - before
 
     if _WAITED.exists():
         thread = threading.Thread(target=work, name=threading.current_thread().name, daemon=True)
@@ -149,6 +151,7 @@ def standing_back(step: Callable[[], bool]) -> None:
         more = step()
 
 
-def _seconds_waited() -> float:
-    """That this thread could have run if there had been a core."""
-    return 1e-9 * int(_WAITED.read_text().split()[1])
+def _seconds_waited(times: FileIO) -> float:
+    """That the thread could have run if there had been a core."""
+    times.seek(0)
+    return 1e-9 * int(times.read().split()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import pickle
 import signal
 import subprocess
@@ -105,6 +106,8 @@ def serve() -> None:
     finally:
         with suppress(VideoError):
             video.close()
+    sys.stdout.buffer.flush()
+    os._exit(0)  # whoever reads it waits for the end, and Python takes its time to clean up
 
 
 def _pictures(source: BinaryIO, drawer: PointDrawer) -> Iterator[Rgb]:

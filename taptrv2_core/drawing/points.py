@@ -20,6 +20,7 @@ _LIMIT = 1 << 18  # and overflows on coordinates far outside
 _BANDS = 2  # parts of a tail, each wider and brighter than the older one
 _FADE = 0.5  # of the colour, from the newest part to the beginning
 _TAIL = 0.75  # opacity
+_RING_STEP = 12  # sixteenths of a pixel
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ class PointDrawer:
     def _draw_points(self, canvas: Rgb, places: NDArray[np.int32], palette: list[Any], unit: float) -> None:
         style, one = self.style, 1 << _SHIFT
         radius, width = round(style.radius * unit * one), max(1, round(1.5 * unit))
+        # Thin ones side by side: OpenCV's smooth lines of two pixels are four wide, and take three times as long.
+        rings = [radius + _RING_STEP * (2 * i - width + 1) // 2 for i in range(width)]
         drawn = np.flatnonzero(np.isfinite(self._xy[-1]).all(axis=-1))
         # Hidden ones first: a ring never covers a point that is seen.
         for point in drawn[np.argsort(self._seen[-1, drawn], kind="stable")].tolist():
@@ -142,7 +145,8 @@ class PointDrawer:
                 cv2.circle(canvas, centre, radius + one, (0, 0, 0), -1, cv2.LINE_AA, _SHIFT)
                 cv2.circle(canvas, centre, radius, palette[point], -1, cv2.LINE_AA, _SHIFT)
             elif style.hidden:
-                cv2.circle(canvas, centre, radius, palette[point], width, cv2.LINE_AA, _SHIFT)
+                for ring in rings:
+                    cv2.circle(canvas, centre, ring, palette[point], 1, cv2.LINE_AA, _SHIFT)
             if style.labels and (self._seen[-1, point] or style.hidden):
                 corner = (centre[0] + 2 * radius >> _SHIFT, centre[1] - radius >> _SHIFT)
                 _text(canvas, str(self._ids[point]), corner, 0.36 * unit, palette[point])
