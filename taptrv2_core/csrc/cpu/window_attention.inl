@@ -38,15 +38,37 @@ inline void box_code(const Window& p, const float* box, float* code) {
   wave(p, box[3], code + 3 * half);
 }
 
+// Where one head of one pair samples its frame's memory.
+template <typename T>
+struct Placed {
+  Samples<float> samples;
+  const T* memory;
+};
+
+// Asks for the cells around a sample, which are seldom in the nearest caches.
+template <typename T>
+inline void fetch(const Placed<T>& placed, const LevelTable<float>& table, int k, int channels) {
+  const T* top = placed.memory + int64_t(placed.samples.token[k]) * channels;
+  const T* bottom = top + int64_t(table.columns[k]) * channels;
+  for (int i = 0; i < 2 * channels; i += 64 / int(sizeof(T))) {
+    __builtin_prefetch(top + i);
+    __builtin_prefetch(bottom + i);
+  }
+}
+
 // One head of one pair: logits (L * P), the weighted sum of samples of memory (C), and how much of the weights was
-// inside. `against` and the sum are in the order of `part`.
+// inside. `against` and the sum are in the order of `part`. Meanwhile the cells of the next one are asked for.
 template <typename T, int W>
-inline float attend_memory(const Window& p, const LevelTable<float>& table, const Samples<float>& s, const T* memory,
-                           const float* against, float constant, float* logits, float* sampled, float* sum) {
+inline float attend_memory(const Window& p, const LevelTable<float>& table, const Placed<T>& placed,
+                           const Placed<T>& next, const float* against, float constant, float* logits, float* sampled,
+                           float* sum) {
   using Lanes = Vector<float, W>;
   const int channels = p.channels;
+  const Samples<float>& s = placed.samples;
+  const T* memory = placed.memory;
   float inside[kMaxSamples] = {};
   for (int k = 0; k < table.samples; ++k) {
+    fetch(next, table, k, channels);
     float* row = sampled + k * channels;
     float corner[4];
     const T* from[4];
@@ -104,23 +126,26 @@ inline void attend_memories(const Window& p, const int* pairs, int rows, const f
                        against + head * C + i * kPanel, heads * C);
     }
   }
-  for (int r = 0; r < rows; ++r) {
-    const T* memory = static_cast<const T*>(p.memory[pairs[r] / p.queries]);
+  Placed<T> placed[2];
+  const auto place_item = [&](int item) {
+    const int r = item / heads;
     levels.offsets = projected + r * stride;
     levels.reference = boxes + 4 * r;
-    for (int head = 0; head < heads; ++head) {
-      float constant = 0;
-      for (int d = 0; d < kPanel; ++d) {
-        constant += query[r * stride + head * kPanel + d] * p.layer.key_bias[head * kPanel + d];
-      }
-      Samples<float> s;
-      place<float>(levels, table, 0, 0, head, s);
-      const int item = r * heads + head;
-      in_parts<T, W>(against + item * C, C, parts);
-      shares[item] = attend_memory<T, W>(p, table, s, memory, parts, constant, logits + r * K + head * of_head, sampled,
-                                         parts + C);
-      in_order<T, W>(parts + C, C, sums + item * C);
+    place<float>(levels, table, 0, 0, item % heads, placed[item % 2].samples);
+    placed[item % 2].memory = static_cast<const T*>(p.memory[pairs[r] / p.queries]);
+  };
+  place_item(0);
+  for (int item = 0; item < rows * heads; ++item) {
+    const int head = item % heads;
+    if (item + 1 < rows * heads) place_item(item + 1);
+    float constant = 0;
+    for (int d = 0; d < kPanel; ++d) {
+      constant += query[item / heads * stride + head * kPanel + d] * p.layer.key_bias[head * kPanel + d];
     }
+    in_parts<T, W>(against + item * C, C, parts);
+    shares[item] = attend_memory<T, W>(p, table, placed[item % 2], placed[(item + 1) % 2], parts, constant,
+                                       logits + item * of_head, sampled, parts + C);
+    in_order<T, W>(parts + C, C, sums + item * C);
   }
   for (int head = 0; head < heads; ++head) {
     panel_product<W>({sums + head * C, heads * C}, rows, C, {p.layer.value.weight + int64_t(head) * C * kPanel, kPanel},
