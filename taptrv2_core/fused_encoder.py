@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from taptrv2_core.packing import chain, fits, norm, packed
-from taptrv2_core.processor import cpu_has_bfloat16, cpu_has_tiles
+from taptrv2_core.packing import MOST_PARAMETERS, chain, fits, norm, packed
+from taptrv2_core.processor import products_in_vectors
 
 if TYPE_CHECKING:
     from taptrv2_core.encoder import EncoderLayer, LevelShapes
-
-
-MOST_PARAMETERS = 2**18
-"""A mebibyte: the published network's layers have five times as many and gain nothing."""
 
 
 class FusedEncoderLayer:
@@ -48,7 +44,7 @@ class FusedEncoderLayer:
         """None where the op is not built or not made for the device, number format or sizes."""
         size = sum(parameter.numel() for parameter in layer.parameters())
         dtype = layer.linear1.weight.dtype
-        usable = dtype == torch.float32 or (dtype == torch.bfloat16 and cpu_has_bfloat16() and not cpu_has_tiles())
+        usable = dtype == torch.float32 or (dtype == torch.bfloat16 and products_in_vectors())
         usable = usable and size <= MOST_PARAMETERS
         return cls(layer) if usable and fits("encode_layer", layer.self_attn.sample_shape, layer.linear1) else None
 

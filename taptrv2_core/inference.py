@@ -17,6 +17,7 @@ from taptrv2_core.processor import cpu_has_bfloat16
 
 if TYPE_CHECKING:
     from taptrv2_core.cuda_graphs import RecordedEncoding
+    from taptrv2_core.fused_projection import FusedProjection
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -27,12 +28,14 @@ class Fast:
 
     Attributes:
         backbone: batch norm folded into the convolutions, channels last.
+        projection: of the levels, where there is an op for it.
         positions: the newest level shapes, with position code and reference of their tokens.
         encodings: on a GPU, the way from images to memory as it was recorded, by the images' shape.
         pool: the memory that all CUDA graphs of the model share.
     """
 
     backbone: nn.Module
+    projection: FusedProjection | None = None
     positions: tuple[Sequence[tuple[int, int]], tuple[Tensor, Tensor]] | None = None
     encodings: dict[tuple[int, ...], RecordedEncoding] = field(default_factory=dict)
     pool: Any = None

@@ -14,9 +14,11 @@ from taptrv2_core.backbone import Backbone
 from taptrv2_core.config import ModelConfig
 from taptrv2_core.decoder import Decoder
 from taptrv2_core.encoder import Encoder, LevelShapes, cell_centres
+from taptrv2_core.fused_projection import FusedProjection
 from taptrv2_core.geometry import sine_code
 from taptrv2_core.inference import Fast, folded
 from taptrv2_core.layers import mlp, modules
+from taptrv2_core.ops import active_backend
 from taptrv2_core.prepared import Linear, Prepared
 from taptrv2_core.search import Search
 from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks
@@ -99,7 +101,7 @@ class Taptr(Prepared):
         for module in self.modules():
             if isinstance(module, Prepared) and module is not self:
                 module.derive()
-        self.derived = Fast(backbone)
+        self.derived = Fast(backbone, FusedProjection.of(self.input_proj))
         return self
 
     @property
@@ -123,11 +125,18 @@ class Taptr(Prepared):
         images = images.to(self.position_dtype)
         shift, scale = _normalisation(images.shape[-2:], images.dtype, images.device)
         levels = backbone(torch.addcmul(shift, images, scale).to(self.dtype))
-        levels = [project(level) for project, level in zip(self.input_proj, levels, strict=True)]
         shapes = tuple((int(level.shape[-2]), int(level.shape[-1])) for level in levels)
-        tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
+        tokens = self._project_levels(levels)
         code, reference = self._token_positions(shapes)
         return Memory(self.transformer.encoder(tokens, code, reference, shapes), shapes)
+
+    def _project_levels(self, levels: Sequence[Tensor]) -> Tensor:
+        """Features of each level -> tokens (B, S, C), level after level, row by row."""
+        fused = None if self.derived is None else self.derived.projection
+        if fused is not None and active_backend("cpu") == "fused":
+            return fused(levels)
+        projected = (project(level) for project, level in zip(self.input_proj, levels, strict=True))
+        return torch.cat([level.flatten(2).transpose(1, 2) for level in projected], dim=1)
 
     def _token_positions(self, shapes: LevelShapes) -> tuple[Tensor, Tensor]:
         """Position code plus level embedding (S, C), and reference point (S, 2), of every token."""

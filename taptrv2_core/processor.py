@@ -23,3 +23,8 @@ def cpu_has_bfloat16() -> bool:
 def cpu_has_tiles() -> bool:
     """Whether it has AMX, by which oneDNN makes bfloat16 products many times faster than any in vectors."""
     return "amx_bf16" in cpu_flags()
+
+
+def products_in_vectors() -> bool:
+    """Whether bfloat16 products are best made by vectors, as the fused ops do."""
+    return cpu_has_bfloat16() and not cpu_has_tiles()

@@ -14,7 +14,7 @@ import torch
 from taptrv2_core import PUBLISHED, SMALL, Taptr
 from taptrv2_core.fused_encoder import FusedEncoderLayer
 from taptrv2_core.ops import active_backend, use_backend
-from taptrv2_core.processor import cpu_has_bfloat16, cpu_has_tiles
+from taptrv2_core.processor import products_in_vectors
 
 LEVELS = ((20, 13), (10, 7), (5, 4), (3, 2))
 TOKENS = sum(height * width for height, width in LEVELS)
@@ -82,7 +82,7 @@ def test_where_it_is_used() -> None:
 
     assert layers(network()) == [True]
     assert layers(network().train()) == [False]
-    assert layers(network().prepare(torch.bfloat16)) == [cpu_has_bfloat16() and not cpu_has_tiles()]
+    assert layers(network().prepare(torch.bfloat16)) == [products_in_vectors()]
     assert layers(Taptr(replace(PUBLISHED, backbone="compact")).prepare()) == [False, False]
 
 

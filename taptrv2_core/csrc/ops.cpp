@@ -22,6 +22,8 @@ TORCH_LIBRARY(taptrv2, m) {
       "decode_window(Tensor content, Tensor reference, Tensor[] memories, int[] level_shapes, Tensor updated, "
       "Tensor? tracked, int wanted, Tensor(a!)? kept, Tensor waves, Tensor parameters, int[] sizes) "
       "-> (Tensor moved, Tensor reference, Tensor visibility, Tensor hidden)");
+  // Feature levels (B, inputs, H, W), channels last, to tokens (B, S, C): taptrv2_core/fused_projection.py.
+  m.def("project_levels(Tensor[] features, int channels, int groups, Tensor parameters) -> Tensor");
   // A layer of the encoder, likewise: taptrv2_core/fused_encoder.py.
   m.def(
       "encode_layer(Tensor tokens, Tensor code, Tensor reference, int[] level_shapes, Tensor parameters, int[] sizes) "

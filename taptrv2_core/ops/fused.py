@@ -162,6 +162,12 @@ def _decode_window_fake(
     return tuple(content.new_empty((frames, queries, n))[answers] for n in (2, 4, 3, channels))  # type: ignore[return-value]
 
 
+@torch.library.register_fake("taptrv2::project_levels")
+def _project_levels_fake(features: list[Tensor], channels: int, groups: int, parameters: Tensor) -> Tensor:
+    cells = sum(level.shape[2] * level.shape[3] for level in features)
+    return features[0].new_empty((len(features[0]), cells, channels))
+
+
 @torch.library.register_fake("taptrv2::encode_layer")
 def _encode_layer_fake(
     tokens: Tensor, code: Tensor, reference: Tensor, level_shapes: list[int], parameters: Tensor, sizes: list[int]

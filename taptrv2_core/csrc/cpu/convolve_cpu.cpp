@@ -12,14 +12,6 @@ namespace {
 
 constexpr const char* kOp = "convolve";
 
-// A tensor (B, C, H, W), its channels last in memory.
-void check_image(const char* name, const at::Tensor& t, at::IntArrayRef sizes, at::ScalarType type) {
-  TORCH_CHECK(
-      t.sizes() == sizes && t.scalar_type() == type && t.is_cpu() && t.is_contiguous(at::MemoryFormat::ChannelsLast),
-      kOp, ": ", name, " must be a CPU tensor ", sizes, " of ", type, " with channels last, got ", t.sizes(), " of ",
-      t.scalar_type());
-}
-
 // weight: panels of the transformed weight, then the bias. Public: taptrv2_core/fused_conv.py.
 at::Tensor convolve(const at::Tensor& images, const at::Tensor& weight, const std::optional<at::Tensor>& add,
                     int64_t outputs, bool relu) {
@@ -28,9 +20,9 @@ at::Tensor convolve(const at::Tensor& images, const at::Tensor& weight, const st
   TORCH_CHECK(inputs % kPanel == 0 && outputs % kPanel == 0, kOp, ": channels must be multiples of ", kPanel);
   const bool half = images.scalar_type() == at::kBFloat16;
   const at::ScalarType type = half ? at::kBFloat16 : at::kFloat;
-  check_image("images", images, images.sizes(), type);
+  check_last(kOp, "images", images, images.sizes(), type);
   const std::vector<int64_t> sizes = {count, outputs, height, width};
-  if (add.has_value()) check_image("add", *add, sizes, type);
+  if (add.has_value()) check_last(kOp, "add", *add, sizes, type);
   check(kOp, "weight", weight, {kProducts * inputs * outputs + outputs}, at::kFloat);
   at::Tensor result = at::empty(sizes, images.options().memory_format(at::MemoryFormat::ChannelsLast));
   Convolve p{};

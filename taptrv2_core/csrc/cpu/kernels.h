@@ -4,6 +4,7 @@
 #include "../args.h"
 #include "../convolve.h"
 #include "../encode.h"
+#include "../project.h"
 #include "../shrink.h"
 
 namespace taptrv2 {
@@ -30,6 +31,13 @@ struct EncodeKernels {
   void (*encode_tokens)(const Encode&, int64_t image, int64_t first, int count, float* scratch);
 };
 
+// The passes of the input projections, over `count` cells of one level.
+struct ProjectKernels {
+  void (*project_cells)(const Project&, const ProjectLevel&, int64_t image, int64_t first, int count, float* sums);
+  void (*normalise_cells)(const Project&, const ProjectLevel&, int64_t image, int64_t first, int count,
+                          const float* scale);
+};
+
 // A convolution of `count` tiles of one image.
 struct ConvolveKernels {
   void (*convolve_tiles)(const Convolve&, int64_t image, int first, int count, float* scratch);
@@ -44,6 +52,7 @@ namespace baseline {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels(Storage storage);
+ProjectKernels project_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 }  // namespace baseline
@@ -52,6 +61,7 @@ namespace avx2 {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels(Storage storage);
+ProjectKernels project_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 }  // namespace avx2
@@ -59,6 +69,7 @@ namespace avx512 {
 Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels(Storage storage);
+ProjectKernels project_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 }  // namespace avx512

@@ -14,6 +14,7 @@ namespace {
 #include "window_attention.inl"
 #include "window.inl"
 #include "encode.inl"
+#include "project.inl"
 #include "convolve.inl"
 #include "shrink.inl"
 
@@ -31,6 +32,23 @@ Kernels table_for(int channels) {
   return table_of<T, 1, 0>();
 }
 
+// Kernels with linear layers of a storage type.
+template <typename T, typename Product>
+struct LayerKernels {
+  static constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
+  static EncodeKernels encode() { return {encode_values<T, kLanes, Product>, encode_tokens<T, kLanes, Product>}; }
+  static ProjectKernels project() { return {project_cells<T, kLanes, Product>, normalise_cells<T, kLanes>}; }
+};
+
+template <typename Make>
+auto in_storage(Storage storage, Make make) {
+  if (storage != Storage::bf16) return make(LayerKernels<float, Singles>{});
+#if TAPTRV2_VECTOR_BYTES == 64
+  if (__builtin_cpu_supports("avx512bf16")) return make(LayerKernels<bf16, Pairs<true>>{});
+#endif
+  return make(LayerKernels<bf16, Pairs<false>>{});
+}
+
 }  // namespace
 
 Kernels kernels(Storage storage, int channels) {
@@ -46,16 +64,11 @@ WindowKernels window_kernels(Storage storage) {
 }
 
 EncodeKernels encode_kernels(Storage storage) {
-  constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
-  if (storage != Storage::bf16) {
-    return {encode_values<float, kLanes, Singles>, encode_tokens<float, kLanes, Singles>};
-  }
-#if TAPTRV2_VECTOR_BYTES == 64
-  if (__builtin_cpu_supports("avx512bf16")) {
-    return {encode_values<bf16, kLanes, Pairs<true>>, encode_tokens<bf16, kLanes, Pairs<true>>};
-  }
-#endif
-  return {encode_values<bf16, kLanes, Pairs<false>>, encode_tokens<bf16, kLanes, Pairs<false>>};
+  return in_storage(storage, [](auto layers) { return layers.encode(); });
+}
+
+ProjectKernels project_kernels(Storage storage) {
+  return in_storage(storage, [](auto layers) { return layers.project(); });
 }
 
 ConvolveKernels convolve_kernels(Storage storage) {

@@ -61,6 +61,15 @@ inline void check(const char* op, const char* name, const at::Tensor& t, at::Int
               " must be a contiguous CPU tensor ", sizes, " of ", type, ", got ", t.sizes(), " of ", t.scalar_type());
 }
 
+// A tensor (B, C, H, W) with its channels last in memory.
+inline void check_last(const char* op, const char* name, const at::Tensor& t, at::IntArrayRef sizes,
+                       at::ScalarType type) {
+  TORCH_CHECK(
+      t.sizes() == sizes && t.scalar_type() == type && t.is_cpu() && t.is_contiguous(at::MemoryFormat::ChannelsLast),
+      op, ": ", name, " must be a CPU tensor ", sizes, " of ", type, " with channels last, got ", t.sizes(), " of ",
+      t.scalar_type());
+}
+
 // Levels; returns the number of tokens.
 inline int64_t set_levels(const char* op, at::IntArrayRef level_shapes, int64_t heads, int64_t points, Problem& p) {
   TORCH_CHECK(level_shapes.size() % 2 == 0 && level_shapes.size() >= 2 && level_shapes.size() <= 2 * kMaxLevels, op,
