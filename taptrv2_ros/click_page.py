@@ -93,7 +93,7 @@ class LiveStage:
             raise ClickError(future.result().message)
 
     def _meet(self) -> None:
-        """Before each request, as the node may be another one by now."""
+        """Before each request: the node may be another one by now, or configured anew."""
         contact, deadline = FirstContact(self._list), time.monotonic() + _ANSWER
         while not contact.made():
             if time.monotonic() > deadline:

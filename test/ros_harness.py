@@ -103,7 +103,9 @@ class Robot:
         self._thread.start()
 
     def wait_for_node(self, node: NodeProcess | None = None) -> None:
-        """Until its services answer and its tracks can be received; fails with its words if its process ends."""
+        """Until its services answer, its tracks can be received, and it knows all publishers and subscriptions of this
+        process; fails with its words if its process ends. Needed again where either makes new ones."""
+        self._contact = FirstContact(self.node.create_client(ListPoints, f"{self.prefix}/list_points"))
 
         def ready() -> bool:
             if node is not None:
@@ -112,11 +114,6 @@ class Robot:
             return services and self.node.count_publishers(f"{self.prefix}/tracks") > 0 and self._contact.made()
 
         wait_until(ready, "the node")
-
-    def introduce(self) -> None:
-        """Until the node knows the publishers and subscriptions, too, that were made meanwhile in this process."""
-        contact = FirstContact(self.node.create_client(GetState, "/taptr/get_state"))
-        wait_until(contact.made, "an answer of the node")
 
     def wait_for_tracks(self, frame_id: str) -> PointTracks:
         """The tracks of the image with that frame_id."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
-from lifecycle_msgs.srv import GetState
 from rclpy.service import Service
 from ros_harness import Robot, node_in_this_process, wait_until
 
@@ -52,7 +51,7 @@ def page(robot: Robot) -> click_page.LiveStage:
 def test_of_a_robot(robot: Robot, answered: list[type]) -> None:
     robot.wait_for_node()
     robot.clear()
-    assert answered == [GetState, GetState, ClearPoints]
+    assert answered == [ListPoints, ListPoints, ClearPoints]
 
 
 def test_of_the_click_page(robot: Robot, answered: list[type]) -> None:

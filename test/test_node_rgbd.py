@@ -33,7 +33,7 @@ def test_a_real_recording_gives_points_on_a_board(shared_data: Path, tmp_path: P
         }
         for publisher in publishers.values():
             wait_until(lambda p=publisher: p.get_subscription_count() > 0, "the node")
-        robot.introduce()
+        robot.wait_for_node()
         calibration = next(raw for kind, raw in messages if kind == "CameraInfo")
         publishers["CameraInfo"].publish(calibration)
         wait_until(lambda: "calibration on" in setup.log.read_text(), "the calibration")

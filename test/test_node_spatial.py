@@ -43,7 +43,7 @@ class DepthCamera:
         self.node.create_subscription(MarkerArray, "/taptr/markers", self.markers.append, 50)
         self.index = count()
         wait_until(lambda: self.depth.get_subscription_count() and self.info.get_subscription_count(), "the node")
-        setup.robot.introduce()
+        setup.robot.wait_for_node()
 
     def publish_info(self) -> None:
         k = [FOCAL, 0.0, 31.5, 0.0, FOCAL, 23.5, 0.0, 0.0, 1.0]
