@@ -157,12 +157,13 @@ class Robot:
         return self.call(SetParameters, parameters=[Parameter(name, value=value).to_parameter_msg()]).results[0]
 
     def wait_for_diagnosis(self, name: str, text: str, level: bytes) -> dict[str, str]:
-        """Until the status of that name (after "taptr: ") says so; returns its values."""
+        """Until the next status of that name (after "taptr: ") that says so; returns its values."""
 
         def said() -> bool:
             status = self.diagnostics.get(f"taptr: {name}")
             return status is not None and text in status.message and status.level == level
 
+        self.diagnostics.pop(f"taptr: {name}", None)
         try:
             wait_until(said, f"'{text}' of {name}", 20.0)
         except AssertionError as error:

@@ -188,7 +188,7 @@ def test_lazy_cameras_sleep_while_nobody_listens(robots: Robots) -> None:
     front, rear = robots.front, robots.rear
     assert front.set_parameter("lazy", True).successful
     wait_until(lambda: front.node.count_subscribers("/mute/image_raw") == 0, "the end of a subscription nobody needs")
-    assert front.node.count_subscribers("/front/image_raw") == 1  # this robot listens
+    wait_until(lambda: front.node.count_subscribers("/front/image_raw") == 1, "a subscription: this robot listens")
     front.wait_for_diagnosis("camera mute", "nobody subscribes to results", DiagnosticStatus.OK)
     listener = rear.node.create_subscription(PointTracks, "/taptr/mute/tracks", lambda _: None, 1)
     wait_until(lambda: front.node.count_subscribers("/mute/image_raw") == 1, "the subscription")

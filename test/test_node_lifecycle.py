@@ -78,7 +78,7 @@ def test_an_inactive_node_answers_and_receives_no_images(robot: Robot) -> None:
     assert set(values) == {"state", "weights", "device", "number format"}  # nothing of a GPU
     assert values["device"] == "cpu"
     wait_until(lambda: [s.active for s in robot.status][-1:] == [False], "the status of an inactive node")
-    assert robot.node.count_subscribers(IMAGES) == 0
+    wait_until(lambda: robot.node.count_subscribers(IMAGES) == 0, "no subscription")
     assert "no image has been tracked yet" in robot.add([(5.0, 5.0)]).message
 
 
@@ -120,7 +120,7 @@ def test_images_are_received_only_while_active_and_points_outlive_a_pause(robot:
     assert robot.transition("activate")
     camera.publish(1, 2)
     assert list(robot.wait_for_tracks("camera_2").ids) == [point]
-    assert robot.node.count_subscribers(IMAGES) == 1
+    wait_until(lambda: robot.node.count_subscribers(IMAGES) == 1, "the only subscription")
 
 
 @pytest.mark.usefixtures("inactive")
