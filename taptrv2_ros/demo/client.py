@@ -19,7 +19,6 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from taptrv2_ros.demo.errors import DemoError
 from taptrv2_ros.first_contact import FirstContact
-from taptrv2_ros.messages import nanoseconds
 from taptrv2_ros.msg import PointTracks
 from taptrv2_ros.srv import AddPoints, ListPoints
 
@@ -51,8 +50,7 @@ class Client:
         self._node.create_subscription(PointTracks, f"{NODE}/tracks", self._live.put, 10)
         self._node.create_subscription(PointTracks, f"{NODE}/refined_tracks", self._refined.put, 10)
         self._add = self._node.create_client(AddPoints, f"{NODE}/add_points")
-        self._list = self._node.create_client(ListPoints, f"{NODE}/list_points")
-        self._contact = FirstContact(self._list)
+        self._contact = FirstContact(self._node.create_client(ListPoints, f"{NODE}/list_points"))
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._executor.spin, name="demo executor", daemon=True)
@@ -70,7 +68,7 @@ class Client:
         rclpy.shutdown()
 
     def wait_for_node(self) -> None:
-        """Until the node's services answer us, it listens to our images, and its tracks have a publisher."""
+        """Until the node's services answer us, it listens to our images, and it knows that we listen to its tracks."""
 
         def ready() -> bool:
             return (
@@ -81,20 +79,6 @@ class Client:
             )
 
         self._wait(ready, f"the node did not appear on DDS, or does not listen to {self._topic}")
-
-    def play_first(self, message: Image | CompressedImage) -> None:
-        """Publish the first image and wait until it is tracked.
-
-        Its tracks (there are no points yet) may come before DDS has joined the node's topic with ours: ask instead.
-        """
-        self._images.publish(message)
-        stamp = nanoseconds(message.header.stamp)
-
-        def tracked() -> bool:
-            newest = self._call(self._list, ListPoints.Request()).image_stamp
-            return not self._live.empty() or (stamp != 0 and nanoseconds(newest) == stamp)
-
-        self._wait(tracked, "the node did not track the first image")
 
     def play(self, message: Image | CompressedImage) -> tuple[PointTracks, list[PointTracks]]:
         """Publish an image and wait for its tracks; returns them, and what has become final meanwhile."""

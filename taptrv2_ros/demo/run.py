@@ -202,13 +202,10 @@ def _play(
 
 def _track(frame: Frame, index: int, client: Client, outputs: Outputs) -> None:
     message = frame_message(frame)
-    if index == 0:
-        client.play_first(message)
-        outputs.recorder.add(frame.stamp, new_points([], np.zeros((0, 2), np.float32)))
-        return
     started = time.perf_counter()
     tracks, refined = client.play(message)
-    outputs.tracking_seconds += time.perf_counter() - started
+    if index:  # the first has no points yet
+        outputs.tracking_seconds += time.perf_counter() - started
     outputs.recorder.add(frame.stamp, from_message(tracks))
     outputs.recorder.refine(refined)
 
