@@ -80,7 +80,7 @@ def is_marked(picture: np.ndarray, x: float, y: float, scale: int, visible: bool
     column, row = round((x + 0.5) * scale - 0.5), round((y + 0.5) * scale - 0.5)
     around = slice(max(0, row - 6), row + 7), slice(max(0, column - 6), column + 7)
     change = np.abs(picture[around].astype(float) - plain[around]).max(axis=-1)
-    return (change > 40).mean() > (0.2 if visible else 0.05)
+    return (change > 25).mean() > (0.2 if visible else 0.03)  # a ring is thin, and may be of the colours behind it
 
 
 def test_the_generated_clip_is_scored_against_its_truth(tmp_path: Path, weights: Path) -> None:
