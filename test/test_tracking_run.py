@@ -159,7 +159,7 @@ def test_writing_behind_keeps_the_order_and_reports_errors_for_good() -> None:
 def test_threads_stand_back_until_they_get_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of the items is kept, and nothing is done twice."""
     waited: list[float] = []  # by each thread that asks
-    monkeypatch.setattr(threads, "_seconds_waited", lambda: sum(waited))
+    monkeypatch.setattr(threads, "_seconds_waited", lambda _: sum(waited))
     done: list[tuple[int, int]] = []
 
     def work(item: int) -> int:
