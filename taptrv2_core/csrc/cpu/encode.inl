@@ -9,15 +9,19 @@ inline void linear_of(const Packed& layer, const T* x, int count, float* out, bo
   linear<W, Product>(layer, inputs, layer.inputs, count, out, panels(layer) * kPanel, relu);
 }
 
-inline void round_all(const float* x, int count, bf16* out) {
-  for (int i = 0; i < count; ++i) from_sum(x[i], out + i);
+// Where sums are made that are to become rows of T: there if those are floats, else in `room`; and the step from one to
+// the other.
+inline float* sums_of(float* rows, float*) { return rows; }
+inline float* sums_of(bf16*, float* room) { return room; }
+inline void round_all(const float*, int, float*) {}
+inline void round_all(const float* sums, int count, bf16* rows) {
+  for (int i = 0; i < count; ++i) from_sum(sums[i], rows + i);
 }
-inline void round_all(const float* x, int count, float* out) { copy(x, count, out); }
 
-// The same as T: in `room` where that is another type.
-inline const float* rounded(const float* x, int, float*) { return x; }
-inline const bf16* rounded(const float* x, int count, bf16* room) {
-  round_all(x, count, room);
+// Sums as rows of T: themselves, or in `room`.
+inline const float* rounded(const float* sums, int, float*) { return sums; }
+inline const bf16* rounded(const float* sums, int count, bf16* room) {
+  round_all(sums, count, room);
   return room;
 }
 
@@ -25,8 +29,9 @@ template <typename T, int W, typename Product>
 void encode_values(const Encode& p, int64_t row, int count, float* memory) {
   const T* given = static_cast<const T*>(p.given) + row * p.channels;
   T* value = static_cast<T*>(p.value) + row * p.channels;
-  linear_of<W, Product>(p.value_layer, given, count, memory);
-  round_all(memory, count * p.channels, value);
+  float* sums = sums_of(value, memory);
+  linear_of<W, Product>(p.value_layer, given, count, sums);
+  round_all(sums, count * p.channels, value);
 }
 
 // Each head of each token gathers values; projected (count, 3 * K) are offsets and logits, result (count, C).
@@ -60,7 +65,8 @@ template <typename T, int W, typename Product>
 void encode_tokens(const Encode& p, int64_t image, int64_t first, int count, float* memory) {
   const int C = p.channels, size = count * C;
   Scratch scratch{memory};
-  float* x = scratch.take(size);
+  T* result = static_cast<T*>(p.result) + (image + first) * C;
+  float* x = sums_of(result, scratch.take(size));
   float* change = scratch.take(size);
   float* projected = scratch.take(int64_t(count) * 3 * p.samples);
   float* between = scratch.take(int64_t(count) * p.feedforward);
@@ -79,5 +85,5 @@ void encode_tokens(const Encode& p, int64_t image, int64_t first, int count, flo
   linear_of<W, Product>(p.forward[0], rounded(x, size, row), count, between, true);
   linear_of<W, Product>(p.forward[1], rounded(between, count * p.feedforward, wide), count, change);
   add_and_normalise<W>(x, change, p.norm_forward, count, C);
-  round_all(x, size, static_cast<T*>(p.result) + (image + first) * C);
+  round_all(x, size, result);
 }

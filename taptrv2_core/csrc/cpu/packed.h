@@ -41,11 +41,15 @@ class Reader {
   int64_t left_;
 };
 
-// Kept from call to call, so that no page is faulted in anew.
+// Kept from call to call, so that no page is faulted in anew; on a boundary of cache lines, which vectors are not to
+// cross.
 inline float* thread_scratch(int64_t size) {
+  constexpr size_t kLine = 64;
   thread_local std::vector<float> kept;
+  size += int64_t(kLine / sizeof(float));
   if (int64_t(kept.size()) < size) kept.resize(size);
-  return kept.data();
+  const auto address = reinterpret_cast<uintptr_t>(kept.data());
+  return reinterpret_cast<float*>((address + kLine - 1) / kLine * kLine);
 }
 
 // Calls work(i) for i in [0, count), spread over the threads.

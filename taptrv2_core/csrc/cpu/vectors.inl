@@ -65,11 +65,16 @@ template <int W>
 inline void store(Vector<float, W> v, float* p) {
   __builtin_memcpy(p, &v, sizeof v);
 }
+// In bfloat16, as `from_sum`, each in the lower half of a lane.
 template <int W>
-inline void store(Vector<float, W> v, bf16* p) {  // as `from_sum`
+inline Vector<uint32_t, W> rounded_bits(Vector<float, W> v) {
   using Bits = Vector<uint32_t, W>;
   const Bits bits = (Bits)v, rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-  const auto halves = __builtin_convertvector(v == v ? rounded : Bits{} + 0x7fc0u, Vector<uint16_t, W>);
+  return v == v ? rounded : Bits{} + 0x7fc0u;
+}
+template <int W>
+inline void store(Vector<float, W> v, bf16* p) {
+  const auto halves = __builtin_convertvector(rounded_bits<W>(v), Vector<uint16_t, W>);
   __builtin_memcpy(p, &halves, sizeof halves);
 }
 
@@ -87,24 +92,24 @@ inline Vector<Sum<T>, W> part(const T* row, int i) {
   }
 }
 
-// Sums in the order of `part` and in that of their channels.
+// Sums in the order of `part` for rows of T, and in that of their channels.
 template <typename T, int W, typename A>
 inline void in_order(const A* parts, int channels, A* out) {
-  constexpr bool kPaired = sizeof(T) < sizeof(A);
-  for (int c = 0; c < channels; c += 2 * W) {
-    for (int i = 0; i < W; ++i) {
-      out[c + (kPaired ? 2 * i : i)] = parts[c + i];
-      out[c + (kPaired ? 2 * i + 1 : W + i)] = parts[c + W + i];
+  if constexpr (sizeof(T) == sizeof(A)) {
+    __builtin_memcpy(out, parts, sizeof(A) * channels);
+  } else {
+    for (int c = 0; c < channels; c += 2 * W) {
+      for (int i = 0; i < 2 * W; ++i) out[c + i] = parts[c + i / 2 + i % 2 * W];
     }
   }
 }
 template <typename T, int W, typename A>
 inline void in_parts(const A* channel, int channels, A* out) {
-  constexpr bool kPaired = sizeof(T) < sizeof(A);
-  for (int c = 0; c < channels; c += 2 * W) {
-    for (int i = 0; i < W; ++i) {
-      out[c + i] = channel[c + (kPaired ? 2 * i : i)];
-      out[c + W + i] = channel[c + (kPaired ? 2 * i + 1 : W + i)];
+  if constexpr (sizeof(T) == sizeof(A)) {
+    __builtin_memcpy(out, channel, sizeof(A) * channels);
+  } else {
+    for (int c = 0; c < channels; c += 2 * W) {
+      for (int i = 0; i < 2 * W; ++i) out[c + i] = channel[c + i % W * 2 + i / W];
     }
   }
 }
@@ -115,7 +120,7 @@ struct Row {
   using A = Sum<T>;
   using V = Vector<A, W>;
   static constexpr int kCapacity = COUNT ? COUNT : kMaxChannels / W;
-  static constexpr bool kParts = COUNT > 0 && COUNT % 2 == 0;
+  static constexpr bool kParts = sizeof(T) < sizeof(A) && COUNT > 0 && COUNT % 2 == 0;
   V v[kCapacity];
 
   static inline V from(const T* p, int i) {
@@ -144,15 +149,26 @@ struct Row {
     }
   }
   inline void write(T* p, int n) const {
-    A sums[kCapacity * W];
-    write_sums(sums, n);
-    for (int i = 0; i < n * W; ++i) from_sum(sums[i], p + i);
+    if constexpr (sizeof(T) == sizeof(A)) {
+      write_sums(p, n);
+    } else if constexpr (kParts) {
+      for (int i = 0; i < n; i += 2) {
+        const auto pairs = rounded_bits<W>(v[i]) | rounded_bits<W>(v[i + 1]) << 16;
+        __builtin_memcpy(p + i * W, &pairs, sizeof pairs);
+      }
+    } else {
+      static_assert(W == 1);
+      for (int i = 0; i < n; ++i) from_sum(v[i], p + i);
+    }
   }
   // p += weight * this
   inline void add_to(A* p, A weight, int n) const {
     A sums[kCapacity * W];
     write_sums(sums, n);
-    for (int i = 0; i < n * W; ++i) p[i] += sums[i] * weight;
+    for (int i = 0; i < n; ++i) {
+      const V sum = load<W>(p + i * W) + load<W>(sums + i * W) * weight;
+      __builtin_memcpy(p + i * W, &sum, sizeof sum);
+    }
   }
 };
 
