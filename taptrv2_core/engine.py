@@ -17,6 +17,7 @@ from taptrv2_core.frame_ring import FrameRing
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.motion import FlowImage, MotionPrior, Prediction, filtered
 from taptrv2_core.query_state import QueryState
+from taptrv2_core.search import Asked, Search
 from taptrv2_core.window import EVERY, Masks
 
 VISIBLE_CLASS = 1
@@ -88,6 +89,7 @@ class SlidingWindow:
         self._before: QueryState | None = None
         self._stale = False
         self._motion = MotionPrior() if model.config.motion == "flow" else None
+        self._asked: tuple[Tensor, Asked] | None = None  # of these initial contents
         self._ring = FrameRing(model)
         self._graphs = WindowGraphs(model)
 
@@ -152,8 +154,8 @@ class SlidingWindow:
         if self.model.search is not None and len(lost):
             initial = self.state.initial.index_select(1, lost)
             memory = self.memory(self.frame)
-            found = self.model.search.find(memory.tokens, memory.level_shapes, initial, position[None, lost])
-            position = position.index_copy(0, lost, found[0])
+            found = self.model.search.find(memory.tokens, memory.level_shapes, initial, position[None, lost])[0]
+            position = position.index_copy(0, lost, found)
         known, gain = (t.to(position.device) for t in (prediction.known, prediction.gain))
         self.state = self.state.starting_at(slot, position, known, gain)
 
@@ -203,9 +205,7 @@ class SlidingWindow:
         if self.state is None or self.frame < 0:
             return None
         newest = self.frame % self.slots
-        result, _ = self._window(self.state, slice(newest, newest + 1) if newest_only else EVERY)
-        self._answered(result, 0 if newest_only else newest)
-        return result
+        return self._window(self.state, slice(newest, newest + 1) if newest_only else EVERY)[0]
 
     def commit(self) -> WindowResult | None:
         """The committing window: its result becomes the state. Call it exactly when `commits` is true."""
@@ -217,14 +217,7 @@ class SlidingWindow:
             index = (self.frame + 1 - self.slots) // (self.slots // 2)
             takeover = index % self.takeover_interval == 0
             self.state = committed(self.model, self.state, result, updated, self.frame % self.slots, takeover)
-        self._answered(result, self.frame % self.slots)
         return result
-
-    def _answered(self, result: WindowResult, newest: int) -> None:
-        """Tell the motion prior the newest frame's answer, frame ``newest`` of the result."""
-        if self._motion is not None:
-            visible = result.visibility[0, newest, :, VISIBLE_CLASS] > 0
-            self._motion.answer(result.position[0, newest], visible)
 
     def _window(self, state: QueryState, wanted: slice = EVERY) -> tuple[WindowResult, Tensor | None]:
         """Run the decoder over the ring, for an answer in the slots wanted; also which pairs of all were updated, None
@@ -232,17 +225,44 @@ class SlidingWindow:
         count = len(self.held)
         content, reference, visibility = (t[:, :count] for t in (state.content, state.reference, state.visibility))
         if min(self._starts) >= self.frame:
+            self._answered(reference[:, wanted], visibility[:, wanted], wanted)
             return WindowResult(reference[:, wanted], visibility[:, wanted], content[:, wanted]), None
         numbers = self.frame - (self.frame - torch.arange(count, device=self.model.device)) % self.slots
-        updated = Masks.build(numbers, state.start, all_tracked=True).updated
+        updated = Masks.build(numbers, state.start, all_tracked=True).updated[:, wanted]
         frames, newest = self._ring.frames(), self.frame % self.slots
         last = self._graphs.decode(content, reference, frames, state.start, numbers, newest, wanted != EVERY)
         if last is None:
             masks = Masks.build(numbers, state.start, all_tracked=max(self._starts) <= self.held[0])
             last = self.model.decode(content, reference, frames, masks, wanted)[-1]
-        visibility = torch.where(updated[:, wanted], last.visibility, visibility[:, wanted])
-        moved = last.reference
+        moved, seen = last.reference, torch.where(updated, last.visibility, visibility[:, wanted])
         if self._motion is not None:
             begun, gain = (t[:, :count][:, wanted] for t in (state.begun, state.gain))
             moved = filtered(begun, moved, gain)
-        return WindowResult(moved, visibility, last.hidden), updated
+        self._answered(moved, seen, wanted)
+        if self.model.search is not None:
+            seen = torch.where(updated, self._doubted(self.model.search, moved, seen, wanted), seen)
+        return WindowResult(moved, seen, last.hidden), updated
+
+    def _answered(self, reference: Tensor, visibility: Tensor, wanted: slice) -> None:
+        """Tell the motion prior the newest frame's answer: flow follows what the network itself takes for visible."""
+        if self._motion is not None:
+            newest = self._place(wanted)
+            visible = visibility[0, newest, :, VISIBLE_CLASS] > 0
+            self._motion.answer(reference[0, newest, :, :2].sigmoid(), visible)
+
+    def _doubted(self, search: Search, reference: Tensor, visibility: Tensor, wanted: slice) -> Tensor:
+        """A window's visibility in the light of how well the answer for the newest frame agrees with the search, and
+        those for the others did when they were the newest."""
+        assert self.state is not None
+        memory, position = self.memory(self.frame), reference[:, self._place(wanted), :, :2].sigmoid()
+        if self._asked is None or self._asked[0] is not self.state.initial:
+            self._asked = (self.state.initial, search.ask(self.state.initial))
+        agreement = search.agreement(memory.tokens, memory.level_shapes, self._asked[1], position)
+        self.state = self.state.agreeing(self.frame % self.slots, agreement)
+        before, own, after = visibility.split((VISIBLE_CLASS, 1, 2 - VISIBLE_CLASS), dim=-1)
+        logit = search.seen(own, self.state.agreement[:, : len(self.held)][:, wanted])
+        return torch.cat((before, logit, after), dim=-1)
+
+    def _place(self, wanted: slice) -> int:
+        """Where an answer in the slots wanted, all or the newest, has the newest frame."""
+        return self.frame % self.slots if wanted == EVERY else 0

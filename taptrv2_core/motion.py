@@ -9,6 +9,9 @@ frame to frame. So a Kalman filter puts them together, one variance P a point. W
 to it, the more the farther a point followed forward and back again misses where it came from. The network's answer is a
 measurement of variance R: while the two agree to within `GATE`, flow's prediction is moved towards it by the share
 K = P / (P + R), and P becomes (1 - K) P; otherwise the answer is the network's and P is R.
+
+Where flow cannot be trusted, the answer is the network's alone, but it begins at the best guess: where flow leads if
+that comes back at least nearly, else as far from the last answer as the points around were moved.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ FLOW_VARIANCE = (0.01, 10.0)
 GATE = 4.0
 RETURN = 1.0
 """Pixels within which a point followed forward and back again must return."""
+NEARLY = 3.0
+"""Pixels within which it must return for the network at least to begin there."""
+AROUND = 20.0
+"""Standard deviation of the weights of the points around a point, in pixels of an image of 256 x 256."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +142,13 @@ class MotionPrior:
         position, variance, gain = self._position.clone(), self._variance.clone(), torch.ones_like(self._variance)
         rows = (self._known & self._visible).nonzero().flatten()
         if before is not None and len(rows) and before.grey.shape == image.grey.shape:
-            xy = before.pixels.to_pixels(position[rows]).float().numpy()
-            moved, missed, trusted = follow(before.grey, image.grey, xy)
-            rows = rows[torch.from_numpy(trusted)]
-            position[rows] = image.pixels.to_position(torch.from_numpy(moved[trusted]).double())
-            missed_by = torch.from_numpy(missed[trusted]).double() * (UNIT / max(image.grey.shape))
+            xy, unit = before.pixels.to_pixels(position[rows]).float().numpy(), UNIT / max(image.grey.shape)
+            moved, missed = follow(before.grey, image.grey, xy)
+            trusted = missed < RETURN
+            lost = missed >= NEARLY
+            moved[lost] = xy[lost] + mean_step(xy[trusted] * unit, (moved - xy)[trusted], xy[lost] * unit)
+            position[rows] = image.pixels.to_position(torch.from_numpy(moved).double())
+            rows, missed_by = rows[torch.from_numpy(trusted)], torch.from_numpy(missed[trusted]).double() * unit
             variance[rows] += FLOW_VARIANCE[0] + FLOW_VARIANCE[1] * missed_by
             gain[rows] = variance[rows] / (variance[rows] + NETWORK_VARIANCE)
         self._begun = Prediction(position, self._known, gain, variance)
@@ -178,16 +187,27 @@ def _agree(predicted: Tensor, measured: Tensor) -> Tensor:
 
 def follow(
     before: NDArray[np.uint8], after: NDArray[np.uint8], xy: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Points xy (N, 2), N > 0, of one grey image in the next: (N, 2) pixels, by how many pixels they miss where they
-    came from when followed back, (N,), and whether they can be trusted, (N,): inside the image, missing by less than
-    `RETURN`."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Points xy (N, 2), N > 0, of one grey image in the next: (N, 2) pixels, and by how many pixels they miss where
+    they came from when followed back, (N,); infinite where flow gives up or the point leaves the image."""
     moved, found = _flow(before, after, xy)
     returned, found_back = _flow(after, before, moved)
     limit = np.array([after.shape[1] - 0.5, after.shape[0] - 0.5])
     inside = ((moved >= -0.5) & (moved <= limit)).all(axis=-1)
     missed = np.linalg.norm(returned - xy, axis=-1)
-    return moved, missed, found & found_back & inside & (missed < RETURN)
+    return moved, np.where(found & found_back & inside, missed, np.inf).astype(np.float32)
+
+
+def mean_step(xy: NDArray[np.floating], steps: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Mean of the ``steps`` (N, 2) of points xy (N, 2) around each place ``at`` (M, 2): (M, 2), 0 where none is near.
+
+    Positions are in pixels of an image of 256 x 256; weights are Gaussian, `AROUND` wide.
+    """
+    square = ((at[:, None] - xy[None]) ** 2).sum(axis=-1)
+    weights = np.exp(-square / (2 * AROUND**2))
+    total = weights.sum(axis=1, keepdims=True)
+    mean: NDArray[np.floating] = np.where(total > 0.5, weights @ steps / np.maximum(total, 0.5), 0)
+    return mean
 
 
 def _flow(

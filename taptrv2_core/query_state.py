@@ -22,6 +22,8 @@ class QueryState:
         visibility: (B, R, N, 3) logits.
         begun: (B, R, N, 4) logits, the reference each frame began with.
         gain: (B, R, N, 1), the network's share in the answer for that frame, see `taptrv2_core.motion`.
+        agreement: (B, R, N, 1), of the answer with the search (`taptrv2_core.search`) when the frame was the newest; 0,
+            full agreement, where it never was.
     """
 
     start: Tensor
@@ -31,6 +33,7 @@ class QueryState:
     visibility: Tensor
     begun: Tensor
     gain: Tensor
+    agreement: Tensor
     later_content: Tensor
     later_reference: Tensor
     later_visibility: Tensor
@@ -47,6 +50,7 @@ class QueryState:
         gain = torch.ones_like(references[..., :1])
         return cls(
             start, initial, content, references, visibilities, references.contiguous(), gain,
+            torch.zeros_like(gain),
             later_content=initial, later_reference=reference, later_visibility=visibility,
         )  # fmt: skip
 
@@ -75,6 +79,11 @@ class QueryState:
             gain=self.gain.index_copy(1, index, gain[None, None, :, None].to(self.gain)),
         )
 
+    def agreeing(self, slot: int, agreement: Tensor) -> QueryState:
+        """The answer for the frame in ``slot`` agrees so well with the search, (B, N, 1)."""
+        index = torch.full((1,), slot, device=self.start.device)  # unlike a copy from the host, no wait
+        return replace(self, agreement=self.agreement.index_copy(1, index, agreement.unsqueeze(1).to(self.agreement)))
+
     def entered(self, slot: int) -> QueryState:
         """A new frame in ``slot`` takes over what is known of the newest."""
         index = torch.full((1,), slot, device=self.start.device)  # unlike a copy from the host, no wait
@@ -87,4 +96,4 @@ class QueryState:
 
 
 def _query_dim(name: str) -> int:
-    return 2 if name in ("content", "reference", "visibility", "begun", "gain") else 1
+    return 2 if name in ("content", "reference", "visibility", "begun", "gain", "agreement") else 1

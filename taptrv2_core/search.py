@@ -2,9 +2,17 @@
 
 A vector made from the query's initial content, one a level, is compared with memory at every cell. That gives a
 probability for every cell of level 0, and one for "nowhere": hidden or outside the image.
+
+It is a second opinion on answers, too: where a point has been followed to a place that looks like it no more than
+others do, it is hidden there, or something else was followed. `Search.seen` makes one visibility of both opinions.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +30,21 @@ SURE = 0.5
 """A lost point is taken to be at the likeliest place if its probability is above this, and above ..."""
 BETTER = 2.0
 """... so many times that of the place where it was last."""
+LEAST = 1e-6
+"""Smaller probabilities count as this in an agreement."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What N queries look for.
+
+    Attributes:
+        queries: a level each, (B, N, C).
+        nowhere: (B, N, 1) float32, logit of "nowhere".
+    """
+
+    queries: list[Tensor]
+    nowhere: Tensor
 
 
 class Search(nn.Module):
@@ -32,6 +55,9 @@ class Search(nn.Module):
         c = config.channels
         self.queries = modules(Linear(c, c) for _ in range(config.levels))
         self.nowhere = mlp(c, c, 1)
+        self.opinions: Tensor
+        self.register_buffer("opinions", torch.tensor((1.0, 0.0, 0.0)))
+        """Of `seen`: factors of the network's logit and of the agreement, and a constant; fitted after training."""
 
     @torch.no_grad()
     def start_from(self, query: nn.Linear, key: nn.Linear, heads: int) -> None:
@@ -40,6 +66,11 @@ class Search(nn.Module):
         for linear in self.queries:
             linear.weight.copy_(scale * key.weight.t() @ query.weight)
             linear.bias.copy_(scale * key.weight.t() @ query.bias)
+
+    def ask(self, initial: Tensor) -> Asked:
+        """What is looked for, from queries' initial content (B, N, C)."""
+        scale = initial.shape[-1] ** -0.5
+        return Asked([linear(initial) * scale for linear in self.queries], self.nowhere(initial).float())
 
     def forward(self, tokens: Tensor, level_shapes: LevelShapes, initial: Tensor) -> Tensor:
         """Log probabilities of level 0's cells, row by row, and, last, of "nowhere".
@@ -51,15 +82,39 @@ class Search(nn.Module):
         Returns:
             (B, N, H * W + 1) float32.
         """
-        sizes = [height * width for height, width in level_shapes]
-        total = torch.zeros((), device=tokens.device)
-        for linear, level, shape in zip(self.queries, tokens.split(sizes, dim=1), level_shapes, strict=True):
-            query = linear(initial) * initial.shape[-1] ** -0.5
-            logits = (query @ level.transpose(1, 2)).float().unflatten(-1, shape)
-            if shape != level_shapes[0]:
-                logits = F.interpolate(logits, size=level_shapes[0], mode="bilinear", align_corners=False)
-            total = total + logits
-        return torch.cat((total.flatten(2), self.nowhere(initial).float()), dim=-1).log_softmax(dim=-1)
+        return _log_shares(tokens.split(_sizes(level_shapes), dim=1), level_shapes, self.ask(initial))
+
+    def agreement(self, tokens: Tensor, level_shapes: LevelShapes, asked: Asked, position: Tensor) -> Tensor:
+        """How well an answer agrees with the search: the logarithm of the probability of the place around it.
+
+        The finest cells are taken four together, which tells as much in a third of the time.
+
+        Args:
+            tokens: (1, S, C), memory of the frame.
+            asked: what `ask` says of the N queries.
+            position: (1, N, 2) x, y in [0, 1], the answer.
+
+        Returns:
+            (1, N, 1) float32, from the logarithm of `LEAST` to 0.
+        """
+        first, *others = tokens.split(_sizes(level_shapes), dim=1)
+        image = halved(first.unflatten(1, level_shapes[0]))
+        height, width = image.shape[1:3]
+        levels = (image.flatten(1, 2), *others)
+        asked = Asked(asked.queries, asked.nowhere - math.log(4))
+        log_shares = _log_shares(levels, ((height, width), *level_shapes[1:]), asked)
+        x, y = (position[0] * constant((width, height), position)).long().unbind(-1)
+        near = (torch.arange(3, device=x.device) - 1).unsqueeze(0)
+        x, y = x.unsqueeze(1) + near, y.unsqueeze(1) + near
+        inside = ((y >= 0) & (y < height)).unsqueeze(2) & ((x >= 0) & (x < width)).unsqueeze(1)
+        cells = y.clamp(0, height - 1).unsqueeze(2) * width + x.clamp(0, width - 1).unsqueeze(1)
+        shares = log_shares[0].gather(1, cells.flatten(1)).exp() * inside.flatten(1)
+        return shares.sum(dim=-1).clamp(LEAST, 1).log()[None, :, None]
+
+    def seen(self, logit: Tensor, agreement: Tensor) -> Tensor:
+        """The logit of "visible, and where the answer says" from the network's own of "visible", and the agreement."""
+        network, search, constant = self.opinions.to(logit).unbind()
+        return network * logit + search * agreement.to(logit) + constant
 
     def find(self, tokens: Tensor, level_shapes: LevelShapes, initial: Tensor, position: Tensor) -> Tensor:
         """Where queries begin that are lost.
@@ -88,6 +143,47 @@ class Search(nn.Module):
         here = places.gather(1, (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).unsqueeze(1)).squeeze(1)
         surely = (likely > SURE) & (likely > BETTER * here)
         return torch.where(surely.unsqueeze(-1), found.to(position), position[0]).unsqueeze(0)
+
+
+def _sizes(level_shapes: LevelShapes) -> list[int]:
+    return [height * width for height, width in level_shapes]
+
+
+def _log_shares(levels: Sequence[Tensor], level_shapes: LevelShapes, asked: Asked) -> Tensor:
+    """Log probabilities of the first level's cells and "nowhere", from each level's memory (B, H * W, C)."""
+    total = torch.zeros((), device=asked.nowhere.device)
+    for query, level, shape in zip(asked.queries, levels, level_shapes, strict=True):
+        logits = (query @ level.transpose(1, 2)).float().unflatten(-1, shape)
+        total = total + enlarged(logits, level_shapes[0])
+    return torch.cat((total.flatten(2), asked.nowhere), dim=-1).log_softmax(dim=-1)
+
+
+def halved(image: Tensor) -> Tensor:
+    """(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), C), means of four; an odd edge counts twice."""
+    height, width = image.shape[1:3]
+    if height % 2:
+        image = torch.cat((image, image[:, -1:]), dim=1)
+    if width % 2:
+        image = torch.cat((image, image[:, :, -1:]), dim=2)
+    left, right = image[:, :, ::2], image[:, :, 1::2]
+    return (left[:, ::2] + left[:, 1::2] + right[:, ::2] + right[:, 1::2]) / 4
+
+
+def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """(..., h, w) float32 -> (..., H, W), bilinear as `F.interpolate`, but on a CPU in a quarter of the time."""
+    if logits.shape[-2:] == size:
+        return logits
+    rows, columns = (_enlarging(n, m, logits.device) for n, m in zip(logits.shape[-2:], size, strict=True))
+    with torch.autocast(logits.device.type, enabled=False):
+        return rows @ (logits @ columns.t())
+
+
+@lru_cache(maxsize=64)
+def _enlarging(before: int, after: int, device: torch.device) -> Tensor:
+    """Matrix (after, before) of linear interpolation."""
+    with torch.inference_mode(False):  # kept for later calls, which may need gradients
+        each = torch.eye(before, device=device).unsqueeze(0)
+        return F.interpolate(each, size=after, mode="linear", align_corners=False)[0].t().contiguous()
 
 
 def _sums(shares: Tensor, dim: int) -> Tensor:

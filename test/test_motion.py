@@ -10,11 +10,20 @@ import pytest
 import torch
 from tiny import TINY, tiny_model
 
-from taptrv2_core import Taptr, Tracker, track_video
+from taptrv2_core import Taptr, Tracker, motion, track_video
 from taptrv2_core.engine import SlidingWindow
 from taptrv2_core.evaluation.adapter import RefinedTaptr
 from taptrv2_core.geometry import inverse_sigmoid
-from taptrv2_core.motion import FLOW_VARIANCE, LONGEST_SIDE, NETWORK_VARIANCE, FlowImage, MotionPrior, filtered, follow
+from taptrv2_core.motion import (
+    FLOW_VARIANCE,
+    LONGEST_SIDE,
+    NETWORK_VARIANCE,
+    FlowImage,
+    MotionPrior,
+    filtered,
+    follow,
+    mean_step,
+)
 from taptrv2_core.synthetic import ClipConfig, ClipGenerator
 from taptrv2_core.training.data import to_truth
 from taptrv2_core.training.flow import imitated_flow
@@ -46,10 +55,36 @@ def model() -> Taptr:
 def test_flow_follows_texture_and_distrusts_what_leaves() -> None:
     before, after = (FlowImage.of(image, SIZE).grey for image in drifting(2))
     xy = np.array([[20, 30], [30, 20], [25, 0.2]], np.float32)
-    moved, missed, trusted = follow(before, after, xy)
+    moved, missed = follow(before, after, xy)
     np.testing.assert_allclose(moved[:2], xy[:2] + SHIFT, atol=0.1)
-    assert trusted.tolist() == [True, True, False]
     assert (missed[:2] < 0.1).all()
+    assert np.isinf(missed[2])
+
+
+def test_points_without_flow_move_as_those_around() -> None:
+    xy = np.array([[50, 50], [50, 90], [200, 200]], np.float32)
+    steps = np.array([[4, 0], [0, 4], [100, 100]], np.float32)
+    middle, beside, alone = mean_step(xy, steps, np.array([[50, 70], [50, 52], [120, 130]], np.float32))
+    np.testing.assert_allclose(middle, [2, 2], atol=1e-3)
+    assert beside[0] > 3 > 1 > beside[1] > 0
+    assert alone.tolist() == [0, 0]
+    assert mean_step(xy[:0], steps[:0], xy).tolist() == [[0, 0]] * 3
+
+
+def test_where_points_begin_by_how_well_flow_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trusted, at least nearly back, and lost with a trusted point around."""
+    step = np.array([[2, 1], [-3, 0], [30, 30]], np.float32)
+    missed = np.array([0.1, 2, np.inf], np.float32)
+    monkeypatch.setattr(motion, "follow", lambda before, after, xy: (xy + step, missed))
+    images = [FlowImage.of(image, SIZE) for image in drifting(2)]
+    prior = MotionPrior()
+    prior.enter(images[0])
+    start = torch.tensor([[0.5, 0.5], [0.2, 0.8], [0.5, 0.53]], dtype=torch.float64)
+    prior.add(start, newest=True)
+    begun = prior.enter(images[1])
+    assert (begun.gain < 1).tolist() == [True, False, False]
+    moved = (begun.position - start).numpy() * (SIZE[0] - 1)
+    np.testing.assert_allclose(moved, [[2, 1], [-3, 0], [2, 1]], atol=0.05)
 
 
 def test_large_images_are_reduced_and_pixels_still_agree() -> None:

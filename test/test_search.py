@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from tiny import TINY, tiny_model
 from torch import Tensor
+from torch.nn import functional as F
 
-from taptrv2_core import Taptr
+from taptrv2_core import Taptr, Tracker
 from taptrv2_core.engine import SlidingWindow
+from taptrv2_core.evaluation.adapter import StreamingTaptr
+from taptrv2_core.evaluation.generated import synthetic_dataset
+from taptrv2_core.evaluation.metrics import position_errors
 from taptrv2_core.motion import FlowImage
+from taptrv2_core.search import LEAST, enlarged, halved
 from taptrv2_core.training.losses import Truth
+from taptrv2_core.training.opinions import fit_opinions
 from taptrv2_core.training.searching import search_loss
 from taptrv2_core.training.unroll import encode_clips
 
@@ -93,6 +102,73 @@ def test_a_frame_begins_where_a_lost_point_is_found(model: Taptr) -> None:
     assert engine.state is not None
     begun = engine.state.reference[0, 1, :, :2].sigmoid()
     assert (begun - PLACES[:3]).abs().max() < 1 / 16
+
+
+def test_answers_agree_where_the_point_is_likely(model: Taptr) -> None:
+    assert model.search is not None
+    memory = model.encode(video()[0, :1])
+    asked = model.search.ask(model.initial_content(memory, PLACES[None]))
+    there, elsewhere = (
+        model.search.agreement(memory.tokens, memory.level_shapes, asked, places[None])[0, :, 0]
+        for places in (PLACES, ELSEWHERE)
+    )
+    assert there[:3].min() > math.log(0.5)
+    assert elsewhere.max() < math.log(0.1) and there[3] < math.log(0.1)
+    assert elsewhere.min() >= math.log(LEAST) - 1e-4
+
+
+def test_what_does_not_agree_is_called_hidden(model: Taptr) -> None:
+    """A network that calls every point visible and does not move it; one that begins elsewhere is found out."""
+    model = copy.deepcopy(model)
+    assert model.search is not None
+    for head, box in zip(model.class_embed, model.bbox_embed, strict=True):
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.constant_(head.bias, 1.0)
+        torch.nn.init.zeros_(box.layers[-1].weight)
+        torch.nn.init.zeros_(box.layers[-1].bias)
+    model.search.opinions.copy_(torch.tensor((1.0, 1.0, 1.0)))
+    tracker = Tracker(model)
+    image = (video()[0, 0].permute(1, 2, 0) * 255).to(torch.uint8).numpy()
+    tracker.step(image)
+    size = np.array([64, 64])
+    tracker.add_points(PLACES.numpy() * size)
+    assert tracker._engine._motion is not None
+    places = torch.cat((PLACES[:2], ELSEWHERE[2:]))
+    tracker._engine._motion.answer(places, torch.ones(4, dtype=torch.bool))
+    tracks = tracker.step(image)
+    np.testing.assert_allclose(tracks.xy, places.numpy() * size, atol=3)
+    assert tracks.visible.tolist() == [True, True, False, False]
+    assert tracker._engine._motion._visible.all()  # flow goes on with what the network itself says
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (5, 8), (1, 1)])
+def test_enlarged_and_halved_as_torch_does(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1, *shape, 4)
+    channels = image.permute(0, 3, 1, 2)
+    size = (shape[0] * 4, shape[1] * 2)
+    expected = F.interpolate(channels, size=size, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(enlarged(channels, size), expected)
+    padded = F.pad(channels, (0, shape[1] % 2, 0, shape[0] % 2), mode="replicate")
+    torch.testing.assert_close(halved(image).permute(0, 3, 1, 2), F.avg_pool2d(padded, 2))
+
+
+def test_opinions_are_fitted_and_tracks_stay() -> None:
+    model = tiny_model(config=replace(TINY, motion="flow", search=True))
+    assert model.search is not None
+    samples = list(synthetic_dataset(2, frames=10, size=64, points=16, seed=5).samples)
+    before = [StreamingTaptr(model).track(s.video, s.query_frame, s.query_xy) for s in samples]
+    opinions = fit_opinions(model, samples)
+    torch.testing.assert_close(model.search.opinions, opinions.float())
+    assert opinions.tolist() != [1, 0, 0]
+    wrong = []
+    for sample, old in zip(samples, before, strict=True):
+        new = StreamingTaptr(model).track(sample.video, sample.query_frame, sample.query_xy)
+        np.testing.assert_array_equal(new.xy, old.xy)
+        near = position_errors(old.xy, sample.gt_xy, sample.frame_size) < 32
+        wrong.append([(result.visible != (sample.gt_visible & near)).mean() for result in (old, new)])
+    old_wrong, new_wrong = np.mean(wrong, axis=0)
+    assert new_wrong < old_wrong
 
 
 def test_only_the_search_learns_to_search() -> None:
