@@ -15,7 +15,7 @@ class Tracks:
     Attributes:
         ids: (N,) int64.
         x, y: (N,) float32 pixels of the image; the centre of the top-left pixel is (0, 0).
-        visibility: (N,) float32 in [0, 1].
+        visibility: (N,) float32 in [0, 1], how sure the tracker is that the point can be seen, where x and y say.
         visible: (N,) bool, visibility above 0.5; where false, x and y are a guess.
         frame_index: number of the frame, from 0.
         stamp: the stamp given with the frame, or its number.

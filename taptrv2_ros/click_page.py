@@ -55,6 +55,7 @@ class LiveStage:
         names = (AddPoints, "add_points"), (RemovePoints, "remove_points"), (ClearPoints, "clear_points")
         self._clients = {kind: node.create_client(kind, f"{self._tracker}/{name}") for kind, name in names}
         self._list = node.create_client(ListPoints, f"{self._tracker}/list_points")
+        self._contact = FirstContact(self._list)
         self._timer = node.create_timer(_SILENCE, self._on_silence)
 
     def about(self) -> dict[str, Any]:
@@ -88,14 +89,14 @@ class LiveStage:
         future = client.call_async(request)
         future.add_done_callback(lambda _: done.set())
         if not done.wait(_ANSWER):
+            self._contact = FirstContact(self._list)  # the node may be another one by now, or configured anew
             raise ClickError(f"{client.srv_name} did not answer within {_ANSWER:g} s")
         if not future.result().success:
             raise ClickError(future.result().message)
 
     def _meet(self) -> None:
-        """Before each request: the node may be another one by now, or configured anew."""
-        contact, deadline = FirstContact(self._list), time.monotonic() + _ANSWER
-        while not contact.made():
+        deadline = time.monotonic() + _ANSWER
+        while not self._contact.made():
             if time.monotonic() > deadline:
                 raise ClickError(f"{self._list.srv_name} did not answer within {_ANSWER:g} s")
             time.sleep(0.01)
@@ -106,6 +107,7 @@ class LiveStage:
         self._show(nanoseconds(message.header.stamp))
 
     def _on_tracks(self, message: PointTracks) -> None:
+        self._contact.made()  # before the first click, which is of an image that the node holds for 8 images only
         _hold(self._tracks, nanoseconds(message.header.stamp), message)
         self._show(nanoseconds(message.header.stamp))
 

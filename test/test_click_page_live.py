@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def test_clicks_are_points_of_the_node(weights: Path, tmp_path: Path) -> None:
             index = iter(range(10_000))
 
             def shown(condition: object) -> bool:
-                """Another image, until what is waited for is on the page."""
+                """Another image, until what is waited for is on the page; a click is of one of the newest eight."""
+                time.sleep(0.1)
                 setup.camera.publish(1, next(index), size=(120, 160))
                 return bool(condition())  # type: ignore[operator]
 
