@@ -152,9 +152,8 @@ class SlidingWindow:
         position = prediction.position.to(self.state.reference)
         lost = (prediction.known & (prediction.gain == 1)).nonzero().flatten().to(position.device)
         if self.model.search is not None and len(lost):
-            initial = self.state.initial.index_select(1, lost)
-            memory = self.memory(self.frame)
-            found = self.model.search.find(memory.tokens, memory.level_shapes, initial, position[None, lost])[0]
+            memory, asked = self.memory(self.frame), self._ask(self.model.search, self.state).kept(lost)
+            found = self.model.search.find(memory.tokens, memory.level_shapes, asked, position[None, lost])[0]
             position = position.index_copy(0, lost, found)
         known, gain = (t.to(position.device) for t in (prediction.known, prediction.gain))
         self.state = self.state.starting_at(slot, position, known, gain)
@@ -197,7 +196,7 @@ class SlidingWindow:
             self._motion.keep(index)
 
     def run(self, newest_only: bool = False) -> WindowResult | None:
-        """The window over the ring, without changing the state; None when there is no query.
+        """The window over the ring, which is not committed; None when there is no query.
 
         Where no query is updated (all start at the newest frame) the result is the state itself. ``newest_only``: the
         result is of one frame, the newest, which saves work.
@@ -255,13 +254,18 @@ class SlidingWindow:
         those for the others did when they were the newest."""
         assert self.state is not None
         memory, position = self.memory(self.frame), reference[:, self._place(wanted), :, :2].sigmoid()
-        if self._asked is None or self._asked[0] is not self.state.initial:
-            self._asked = (self.state.initial, search.ask(self.state.initial))
-        agreement = search.agreement(memory.tokens, memory.level_shapes, self._asked[1], position)
+        asked = self._ask(search, self.state)
+        agreement = search.agreement(memory.tokens, memory.level_shapes, asked, position)
         self.state = self.state.agreeing(self.frame % self.slots, agreement)
         before, own, after = visibility.split((VISIBLE_CLASS, 1, 2 - VISIBLE_CLASS), dim=-1)
         logit = search.seen(own, self.state.agreement[:, : len(self.held)][:, wanted])
         return torch.cat((before, logit, after), dim=-1)
+
+    def _ask(self, search: Search, state: QueryState) -> Asked:
+        """What the search looks for, made anew when the queries are others."""
+        if self._asked is None or self._asked[0] is not state.initial:
+            self._asked = (state.initial, search.ask(state.initial))
+        return self._asked[1]
 
     def _place(self, wanted: slice) -> int:
         """Where an answer in the slots wanted, all or the newest, has the newest frame."""

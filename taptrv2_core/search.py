@@ -46,6 +46,10 @@ class Asked:
     queries: list[Tensor]
     nowhere: Tensor
 
+    def kept(self, rows: Tensor) -> Asked:
+        """Of the queries in ``rows`` (n,) int64 alone."""
+        return Asked([query.index_select(1, rows) for query in self.queries], self.nowhere.index_select(1, rows))
+
 
 class Search(nn.Module):
     """Compares queries with all of a frame's memory."""
@@ -116,19 +120,19 @@ class Search(nn.Module):
         network, search, constant = self.opinions.to(logit).unbind()
         return network * logit + search * agreement.to(logit) + constant
 
-    def find(self, tokens: Tensor, level_shapes: LevelShapes, initial: Tensor, position: Tensor) -> Tensor:
+    def find(self, tokens: Tensor, level_shapes: LevelShapes, asked: Asked, position: Tensor) -> Tensor:
         """Where queries begin that are lost.
 
         Args:
             tokens: (1, S, C), memory of the frame.
-            initial: (1, N, C) initial content.
+            asked: what `ask` says of the N queries.
             position: (1, N, 2) x, y in [0, 1], where they were last.
 
         Returns:
             (1, N, 2): the likeliest place where that is sure enough, else where they were.
         """
         height, width = level_shapes[0]
-        shares = self(tokens, level_shapes, initial)[0, :, :-1].exp()
+        shares = _log_shares(tokens.split(_sizes(level_shapes), dim=1), level_shapes, asked)[0, :, :-1].exp()
         padded = F.pad(shares.view(-1, height, width), (AROUND // 2,) * 4)
         places = _sums(_sums(padded, 1), 2).flatten(1)
         likely, at = places.max(dim=-1)

@@ -68,7 +68,7 @@ def test_lost_points_are_found_and_hidden_ones_left(model: Taptr) -> None:
     assert model.search is not None
     memory = model.encode(video()[0, :1])
     initial = model.initial_content(memory, PLACES[None])
-    found = model.search.find(memory.tokens, memory.level_shapes, initial, ELSEWHERE[None])[0]
+    found = model.search.find(memory.tokens, memory.level_shapes, model.search.ask(initial), ELSEWHERE[None])[0]
     assert (found - PLACES)[:3].abs().max() < 1 / 16  # a cell of level 0
     assert torch.equal(found[3], ELSEWHERE[3])
 
@@ -77,7 +77,7 @@ def test_points_near_where_they_are_likely_stay(model: Taptr) -> None:
     assert model.search is not None
     memory = model.encode(video()[0, :1])
     initial = model.initial_content(memory, PLACES[None])
-    found = model.search.find(memory.tokens, memory.level_shapes, initial, PLACES[None])
+    found = model.search.find(memory.tokens, memory.level_shapes, model.search.ask(initial), PLACES[None])
     assert torch.equal(found, PLACES[None])
 
 
