@@ -64,23 +64,32 @@ def test_a_bag_is_tracked_drawn_and_tabled_image_by_image(tmp_path: Path, weight
     drawn = frames_of(folder / "overlay.mp4")
     assert len(drawn) == 14
     scale = drawn[0].shape[1] // 128
+    discs, rings = [], []
     for index, picture in enumerate(drawn):
         for row in rows[9 * index : 9 * index + 9]:
-            assert is_marked(picture, float(row["x"]), float(row["y"]), scale, row["visible"] == "1", video[index])
+            x, y = float(row["x"]), float(row["y"])
+            if not (0 <= x < 128 and 0 <= y < video[index].shape[0] - 22 / scale):
+                continue  # outside, or under the caption
+            if row["visible"] == "1":
+                discs.append((change(picture, x, y, scale, video[index], (0, 3)) > 40).mean())
+            else:
+                rings.append((change(picture, x, y, scale, video[index], (3, 4.5)) > 25).mean())
+    assert min(discs) > 0.5
+    assert np.quantile(rings, 0.05) > 0.5
+    assert min(rings) > 0.05  # of the colours behind it
     plot = cv2.imread(str(folder / "tracks.png"))
     assert plot is not None
     assert plot.std() > 5
 
 
-def is_marked(picture: np.ndarray, x: float, y: float, scale: int, visible: bool, image: np.ndarray) -> bool:
-    """Whether the picture differs, around a point, from the darkened image it was drawn on."""
-    if not (0 <= x < image.shape[1] and 0 <= y < image.shape[0] - 22 / scale):
-        return True  # outside, or under the caption
+def change(
+    picture: np.ndarray, x: float, y: float, scale: int, image: np.ndarray, radii: tuple[float, float]
+) -> np.ndarray:
+    """By how much the pixels between two radii around a point differ from the darkened image it was drawn on."""
     plain = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC).astype(float) * 0.8
-    column, row = round((x + 0.5) * scale - 0.5), round((y + 0.5) * scale - 0.5)
-    around = slice(max(0, row - 6), row + 7), slice(max(0, column - 6), column + 7)
-    change = np.abs(picture[around].astype(float) - plain[around]).max(axis=-1)
-    return (change > 25).mean() > (0.2 if visible else 0.03)  # a ring is thin, and may be of the colours behind it
+    rows, columns = np.indices(plain.shape[:2])
+    distance = np.hypot(columns - (x + 0.5) * scale + 0.5, rows - (y + 0.5) * scale + 0.5)
+    return np.abs(picture - plain).max(axis=-1)[(radii[0] <= distance) & (distance < radii[1])]
 
 
 def test_the_generated_clip_is_scored_against_its_truth(tmp_path: Path, weights: Path) -> None:
