@@ -7,7 +7,7 @@ Values come from the config file; an argument given on the command line wins ove
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -33,22 +33,40 @@ TYPES = {"autostart": bool, "use_sim_time": bool, "target_points": int}  # of th
 
 def start_node(context: LaunchContext) -> list[LifecycleNode]:
     """The node, with those parameters that were given as arguments."""
-    given: dict[str, Any] = {}
-    for name in PARAMETERS:
-        if LaunchConfiguration(name).perform(context):
-            given[name] = ParameterValue(LaunchConfiguration(name), value_type=TYPES.get(name, str))
+    config = LaunchConfiguration("config").perform(context)
+    if not Path(config).is_file():  # launch_ros would only warn, and start without the user's parameters
+        raise RuntimeError(f"config:={config}: no such file")
+    given = {name: value_of(name, context) for name in PARAMETERS if LaunchConfiguration(name).perform(context)}
     return [
         LifecycleNode(
             package="taptrv2_ros",
             executable="tracker_node",
             name="taptr",
             namespace=LaunchConfiguration("namespace"),
-            parameters=[LaunchConfiguration("config"), given],
-            arguments=["--ros-args", "--log-level", ["taptr:=", LaunchConfiguration("log_level")]],
+            parameters=[config, given],
+            arguments=["--ros-args", "--log-level", [logger_of(context), ":=", LaunchConfiguration("log_level")]],
             output="screen",
             emulate_tty=True,
         )
     ]
+
+
+def value_of(name: str, context: LaunchContext) -> ParameterValue:
+    """An argument as a parameter; raises RuntimeError that names it if it has another type."""
+    value = ParameterValue(LaunchConfiguration(name), value_type=TYPES.get(name, str))
+    try:
+        value.evaluate(context)
+    except ValueError as error:
+        raise RuntimeError(f"{name}:={LaunchConfiguration(name).perform(context)}: {error}") from None
+    return value
+
+
+def logger_of(context: LaunchContext) -> str:
+    """Name of the node's logger: its full name with dots, which follows a namespace that an including file pushed."""
+    namespace = LaunchConfiguration("namespace").perform(context)
+    if not namespace.startswith("/"):
+        namespace = f"{context.launch_configurations.get('ros_namespace', '')}/{namespace}"
+    return ".".join([*filter(None, namespace.split("/")), "taptr"])
 
 
 def generate_launch_description() -> LaunchDescription:

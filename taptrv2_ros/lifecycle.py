@@ -48,6 +48,8 @@ class TrackerNode(LifecycleNode):
         if self.parameters_now.shared.autostart:
             # Once it spins, in the group of the transition services, so that nobody's transition runs beside it.
             self._autostart = self.create_timer(0.0, self._start, clock=steady_clock())
+        else:
+            self.get_logger().info("autostart is false: unconfigured until a supervisor configures and activates it")
 
     @property
     def state(self) -> str:

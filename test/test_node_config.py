@@ -1,8 +1,7 @@
-"""Parameters as declared, config/tracker.yaml and docs/node.md say the same; the launch file is sound."""
+"""Parameters as declared, config/tracker.yaml and docs/node.md say the same; the launch file compiles."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import Field, fields
@@ -175,32 +174,3 @@ def test_compressed_images_are_on_the_topic_that_image_transport_uses(
 def test_the_launch_file_compiles(project_root: Path) -> None:
     file = project_root / "launch/tracker.launch.py"
     compile(file.read_text(), str(file), "exec")
-
-
-def test_the_launch_file_starts_the_node(project_root: Path) -> None:
-    pytest.importorskip("launch_ros.actions", reason="launch is only where ROS 2 is installed")
-    from launch.actions import DeclareLaunchArgument
-
-    from launch import LaunchContext
-
-    module = load(project_root / "launch/tracker.launch.py")
-    description = module.generate_launch_description()
-    arguments = {e.name for e in description.entities if isinstance(e, DeclareLaunchArgument)}
-    expected = {"autostart", "image_topic", "image_transport", "weights", "device", "config", "namespace", "log_level"}
-    expected |= {"target_points", "depth_topic", "use_sim_time"}
-    assert arguments == expected
-    context = LaunchContext()
-    for entity in description.entities:
-        if isinstance(entity, DeclareLaunchArgument):
-            entity.execute(context)
-    (node,) = module.start_node(context)
-    assert node.node_executable == "tracker_node"
-
-
-def load(file: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("tracker_launch", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
