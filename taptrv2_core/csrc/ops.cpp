@@ -28,6 +28,14 @@ TORCH_LIBRARY(taptrv2, m) {
   m.def(
       "encode_layer(Tensor tokens, Tensor code, Tensor reference, int[] level_shapes, Tensor parameters, int[] sizes) "
       "-> Tensor");
+  // The search over a whole image (1, S, C) for N queries, one tensor (1, N, C) a level, likewise:
+  // taptrv2_core/fused_search.py.
+  m.def(
+      "search_agreement(Tensor tokens, int[] level_shapes, Tensor[] queries, Tensor nowhere, Tensor position, "
+      "float least) -> Tensor");
+  m.def(
+      "search_find(Tensor tokens, int[] level_shapes, Tensor[] queries, Tensor nowhere, Tensor position, float sure, "
+      "float better) -> Tensor");
   // A 3 x 3 convolution of stride 1, padding 1, with what is to be added if anything and a ReLU if asked for, likewise:
   // taptrv2_core/fused_conv.py.
   m.def("convolve(Tensor images, Tensor weight, Tensor? add, int outputs, bool relu) -> Tensor");

@@ -175,6 +175,26 @@ def _encode_layer_fake(
     return torch.empty_like(tokens)
 
 
+@torch.library.register_fake("taptrv2::search_agreement")
+def _search_agreement_fake(
+    tokens: Tensor, level_shapes: list[int], queries: list[Tensor], nowhere: Tensor, position: Tensor, least: float
+) -> Tensor:
+    return torch.empty_like(nowhere)
+
+
+@torch.library.register_fake("taptrv2::search_find")
+def _search_find_fake(
+    tokens: Tensor,
+    level_shapes: list[int],
+    queries: list[Tensor],
+    nowhere: Tensor,
+    position: Tensor,
+    sure: float,
+    better: float,
+) -> Tensor:
+    return torch.empty_like(position)
+
+
 @torch.library.register_fake("taptrv2::convolve")
 def _convolve_fake(images: Tensor, weight: Tensor, add: Tensor | None, outputs: int, relu: bool) -> Tensor:
     count, _, height, width = images.shape

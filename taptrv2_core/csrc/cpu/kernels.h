@@ -5,6 +5,7 @@
 #include "../convolve.h"
 #include "../encode.h"
 #include "../project.h"
+#include "../search.h"
 #include "../shrink.h"
 
 namespace taptrv2 {
@@ -38,6 +39,14 @@ struct ProjectKernels {
                           const float* scale);
 };
 
+// The passes of the search: logits of `count` cells; then answers for `lanes` queries from `query`.
+struct SearchKernels {
+  int lanes;
+  void (*search_logits)(const Search&, const SearchLevel&, int first, int count, float* scratch);
+  void (*search_agreement)(const Search&, const Limits&, int query, float* scratch, float* result);
+  void (*search_find)(const Search&, const Limits&, int query, float* scratch, float* result);
+};
+
 // A convolution of `count` tiles of one image.
 struct ConvolveKernels {
   void (*convolve_tiles)(const Convolve&, int64_t image, int first, int count, float* scratch);
@@ -53,6 +62,7 @@ Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels(Storage storage);
 ProjectKernels project_kernels(Storage storage);
+SearchKernels search_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 }  // namespace baseline
@@ -62,6 +72,7 @@ Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels(Storage storage);
 ProjectKernels project_kernels(Storage storage);
+SearchKernels search_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 }  // namespace avx2
@@ -70,6 +81,7 @@ Kernels kernels(Storage storage, int channels);
 WindowKernels window_kernels(Storage storage);
 EncodeKernels encode_kernels(Storage storage);
 ProjectKernels project_kernels(Storage storage);
+SearchKernels search_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 }  // namespace avx512

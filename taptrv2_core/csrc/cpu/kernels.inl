@@ -15,6 +15,7 @@ namespace {
 #include "window.inl"
 #include "encode.inl"
 #include "project.inl"
+#include "search.inl"
 #include "convolve.inl"
 #include "shrink.inl"
 
@@ -38,6 +39,9 @@ struct LayerKernels {
   static constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
   static EncodeKernels encode() { return {encode_values<T, kLanes, Product>, encode_tokens<T, kLanes, Product>}; }
   static ProjectKernels project() { return {project_cells<T, kLanes, Product>, normalise_cells<T, kLanes>}; }
+  static SearchKernels search() {
+    return {kLanes, search_logits<T, kLanes, Product>, search_agreement<kLanes>, search_find<kLanes>};
+  }
 };
 
 template <typename Make>
@@ -69,6 +73,10 @@ EncodeKernels encode_kernels(Storage storage) {
 
 ProjectKernels project_kernels(Storage storage) {
   return in_storage(storage, [](auto layers) { return layers.project(); });
+}
+
+SearchKernels search_kernels(Storage storage) {
+  return in_storage(storage, [](auto layers) { return layers.search(); });
 }
 
 ConvolveKernels convolve_kernels(Storage storage) {
