@@ -17,6 +17,7 @@ that comes back at least nearly, else as far from the last answer as the points 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from taptrv2_core import fused_flow
 from taptrv2_core.geometry import PixelMap, inverse_sigmoid
 
 LONGEST_SIDE = 640
@@ -54,6 +56,11 @@ class FlowImage:
 
     grey: NDArray[np.uint8]
     pixels: PixelMap
+
+    @cached_property
+    def pyramid(self) -> Tensor:
+        """As the op of flow reads it; it is needed for two frames."""
+        return fused_flow.pyramid(self.grey)
 
     @classmethod
     def of(cls, image: NDArray[Any], input_size: tuple[int, int]) -> FlowImage:
@@ -143,7 +150,7 @@ class MotionPrior:
         rows = (self._known & self._visible).nonzero().flatten()
         if before is not None and len(rows) and before.grey.shape == image.grey.shape:
             xy, unit = before.pixels.to_pixels(position[rows]).float().numpy(), UNIT / max(image.grey.shape)
-            moved, missed = follow(before.grey, image.grey, xy)
+            moved, missed = follow(before, image, xy)
             trusted = missed < RETURN
             lost = missed >= NEARLY
             moved[lost] = xy[lost] + mean_step(xy[trusted] * unit, (moved - xy)[trusted], xy[lost] * unit)
@@ -186,16 +193,20 @@ def _agree(predicted: Tensor, measured: Tensor) -> Tensor:
 
 
 def follow(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], xy: NDArray[np.float32]
+    before: FlowImage, after: FlowImage, xy: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Points xy (N, 2), N > 0, of one grey image in the next: (N, 2) pixels, and by how many pixels they miss where
-    they came from when followed back, (N,); infinite where flow gives up or the point leaves the image."""
-    moved, found = _flow(before, after, xy)
-    returned, found_back = _flow(after, before, moved)
-    limit = np.array([after.shape[1] - 0.5, after.shape[0] - 0.5])
-    inside = ((moved >= -0.5) & (moved <= limit)).all(axis=-1)
+    """Points xy (N, 2), N > 0, of one image in the next of the same size: (N, 2) pixels, and by how many pixels they
+    miss where they came from when followed back, (N,); infinite where flow gives up or the point leaves the image."""
+    height, width = after.grey.shape
+    if fused_flow.usable((height, width)):
+        moved, returned, found = fused_flow.there_and_back(before.pyramid, after.pyramid, (height, width), xy)
+    else:
+        moved, found_there = _flow(before.grey, after.grey, xy)
+        returned, found_back = _flow(after.grey, before.grey, moved)
+        found = found_there & found_back
+    inside = ((moved >= -0.5) & (moved <= np.array([width - 0.5, height - 0.5]))).all(axis=-1)
     missed = np.linalg.norm(returned - xy, axis=-1)
-    return moved, np.where(found & found_back & inside, missed, np.inf).astype(np.float32)
+    return moved, np.where(found & inside, missed, np.inf).astype(np.float32)
 
 
 def mean_step(xy: NDArray[np.floating], steps: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.floating]:

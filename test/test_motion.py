@@ -53,7 +53,7 @@ def model() -> Taptr:
 
 
 def test_flow_follows_texture_and_distrusts_what_leaves() -> None:
-    before, after = (FlowImage.of(image, SIZE).grey for image in drifting(2))
+    before, after = (FlowImage.of(image, SIZE) for image in drifting(2))
     xy = np.array([[20, 30], [30, 20], [25, 0.2]], np.float32)
     moved, missed = follow(before, after, xy)
     np.testing.assert_allclose(moved[:2], xy[:2] + SHIFT, atol=0.1)

@@ -41,4 +41,10 @@ TORCH_LIBRARY(taptrv2, m) {
   m.def("convolve(Tensor images, Tensor weight, Tensor? add, int outputs, bool relu) -> Tensor");
   // An image (H, W, 3) uint8 reduced to (height, width, 3) float in [0, 1], on a CPU: taptrv2_core/images.py.
   m.def("shrink(Tensor image, int height, int width) -> Tensor");
+  // A grey image (H, W) uint8, reduced again and again, as flow reads it; and points (N, 2) of one such image in
+  // another, and back, on a CPU: taptrv2_core/fused_flow.py.
+  m.def("flow_pyramid(Tensor image) -> Tensor");
+  m.def(
+      "flow(Tensor before, Tensor after, int height, int width, Tensor xy) "
+      "-> (Tensor moved, Tensor returned, Tensor found)");
 }

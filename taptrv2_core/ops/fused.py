@@ -204,3 +204,20 @@ def _convolve_fake(images: Tensor, weight: Tensor, add: Tensor | None, outputs: 
 @torch.library.register_fake("taptrv2::shrink")
 def _shrink_fake(image: Tensor, height: int, width: int) -> Tensor:
     return image.new_empty((height, width, 3), dtype=torch.float32)
+
+
+@torch.library.register_fake("taptrv2::flow_pyramid")
+def _flow_pyramid_fake(image: Tensor) -> Tensor:
+    (height, width), border, line = image.shape, 22, 64  # as in csrc/flow.h
+    size = (height + 2 * border) * (width + line)
+    for _ in range(3):
+        height, width = (height + 1) // 2, (width + 1) // 2
+        if min(height, width) <= 21:
+            break
+        size += (height + 2 * border) * (width + line)
+    return image.new_empty((size,), dtype=torch.int16)
+
+
+@torch.library.register_fake("taptrv2::flow")
+def _flow_fake(before: Tensor, after: Tensor, height: int, width: int, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(xy), torch.empty_like(xy), xy.new_empty((len(xy),), dtype=torch.bool)

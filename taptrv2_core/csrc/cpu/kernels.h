@@ -4,6 +4,7 @@
 #include "../args.h"
 #include "../convolve.h"
 #include "../encode.h"
+#include "../flow.h"
 #include "../project.h"
 #include "../search.h"
 #include "../shrink.h"
@@ -52,6 +53,12 @@ struct ConvolveKernels {
   void (*convolve_tiles)(const Convolve&, int64_t image, int first, int count, float* scratch);
 };
 
+// Some rows of a pyramid's next image, and some points.
+struct FlowKernels {
+  void (*halve_rows)(const FlowLevel& given, const FlowLevel& half, int first, int last, int32_t* scratch);
+  void (*flow_points)(const Flow&, int64_t first, int64_t last);
+};
+
 // Some rows of an image that is reduced.
 struct ShrinkKernels {
   void (*shrink_rows)(const Shrink&, int first, int last, float* scratch);
@@ -65,6 +72,7 @@ ProjectKernels project_kernels(Storage storage);
 SearchKernels search_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
+FlowKernels flow_kernels();
 }  // namespace baseline
 #if defined(__x86_64__)
 namespace avx2 {
@@ -75,6 +83,7 @@ ProjectKernels project_kernels(Storage storage);
 SearchKernels search_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
+FlowKernels flow_kernels();
 }  // namespace avx2
 namespace avx512 {
 Kernels kernels(Storage storage, int channels);
@@ -84,6 +93,7 @@ ProjectKernels project_kernels(Storage storage);
 SearchKernels search_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
+FlowKernels flow_kernels();
 }  // namespace avx512
 #endif
 

@@ -18,6 +18,7 @@ namespace {
 #include "search.inl"
 #include "convolve.inl"
 #include "shrink.inl"
+#include "flow.inl"
 
 template <typename T, int W, int COUNT>
 Kernels table_of() {
@@ -86,6 +87,8 @@ ConvolveKernels convolve_kernels(Storage storage) {
 }
 
 ShrinkKernels shrink_kernels() { return {shrink_rows}; }
+
+FlowKernels flow_kernels() { return {halve_rows, flow_points}; }
 
 }  // namespace TAPTRV2_ISA
 }  // namespace taptrv2
