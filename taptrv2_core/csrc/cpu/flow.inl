@@ -10,19 +10,44 @@ constexpr int kFlowTimes = 30;         // most steps on a level
 constexpr float kFlowTexture = 1e-4f;  // least eigenvalue of a window that can be followed
 using FlowInts = Vector<int32_t, kFlowLanes>;
 
-// Rows [first, last) of the next image, smaller by half, with their reflected ends. Scratch: a row.
-inline void halve_rows(const FlowLevel& given, const FlowLevel& half, int first, int last, int32_t* sums) {
-  int32_t* of = sums + 2;
+inline FlowInts flow_load(const int16_t* p) {
+  Vector<int16_t, kFlowLanes> v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return __builtin_convertvector(v, FlowInts);
+}
+inline FlowInts flow_load(const int32_t* p) {
+  FlowInts v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void flow_store(FlowInts v, int32_t* p) { __builtin_memcpy(p, &v, sizeof v); }
+
+// Rows [first, last) of the next image, smaller by half. Pixels come in pairs, one in each half of an int, which
+// weighted sums of five rows fit into. What is written beyond a row's end is not of the image. Scratch: two rows of
+// sums.
+inline void halve_rows(const FlowLevel& given, const FlowLevel& half, int first, int last, int32_t* scratch) {
+  int32_t* even = scratch + kFlowLanes;  // of columns 2 * x
+  int32_t* odd = even + half.width + 3 * kFlowLanes;
+  const int64_t s = given.stride;
   for (int y = first; y < last; ++y) {
-    const int16_t* row = given.pixels + int64_t(2 * y) * given.stride;
-    const int64_t s = given.stride;
-    for (int x = -2; x < given.width + 2; ++x) {
-      of[x] = row[x - 2 * s] + 4 * (row[x - s] + row[x + s]) + 6 * row[x] + row[x + 2 * s];
+    const int16_t* row = given.pixels + 2 * y * s;
+    const auto pairs = [&](int64_t at) {
+      FlowInts v;
+      __builtin_memcpy(&v, row + at, sizeof v);
+      return v;
+    };
+    for (int x = -1; x <= half.width; x += kFlowLanes) {
+      const int64_t at = 2 * x;
+      const FlowInts sum = pairs(at - 2 * s) + 4 * (pairs(at - s) + pairs(at + s)) + 6 * pairs(at) + pairs(at + 2 * s);
+      flow_store(sum & 0xffff, even + x);
+      flow_store(sum >> 16, odd + x);
     }
     int16_t* to = half.pixels + int64_t(y) * half.stride;
-    for (int x = 0; x < half.width; ++x) {
-      const int32_t* at = of + 2 * x;
-      to[x] = int16_t((at[-2] + 4 * (at[-1] + at[1]) + 6 * at[0] + at[2] + 128) >> 8);
+    for (int x = 0; x < half.width; x += kFlowLanes) {
+      const FlowInts sum = flow_load(even + x - 1) + flow_load(even + x + 1) + 6 * flow_load(even + x) +
+                           4 * (flow_load(odd + x - 1) + flow_load(odd + x));
+      const auto pixels = __builtin_convertvector((sum + 128) >> 8, Vector<int16_t, kFlowLanes>);
+      __builtin_memcpy(to + x, &pixels, sizeof pixels);
     }
   }
 }
@@ -38,18 +63,6 @@ struct FlowWeights {
     w[3] = (1 << kFlowBits) - w[0] - w[1] - w[2];
   }
 };
-
-inline FlowInts flow_load(const int16_t* p) {
-  Vector<int16_t, kFlowLanes> v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return __builtin_convertvector(v, FlowInts);
-}
-inline FlowInts flow_load(const int32_t* p) {
-  FlowInts v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
-inline void flow_store(FlowInts v, int32_t* p) { __builtin_memcpy(p, &v, sizeof v); }
 
 // Between two rows of pixels or gradients, without the last `bits`.
 template <typename T>

@@ -63,7 +63,7 @@ at::Tensor flow_pyramid(const at::Tensor& image) {
     const FlowLevel& level = p.level[l];
     at::parallel_for(0, level.height, 16, [&](int64_t first, int64_t last) {
       if (l > 0) {
-        float* scratch = thread_scratch(p.level[l - 1].width + 4);
+        float* scratch = thread_scratch(2 * (level.width + 64));
         kernels.halve_rows(p.level[l - 1], level, int(first), int(last), reinterpret_cast<int32_t*>(scratch));
       }
       for (int64_t y = first; y < last; ++y) {
