@@ -1,4 +1,4 @@
-"""Memory: what becomes of it when it is freed, and telling that there is none left."""
+"""Memory: giving back what was freed, and telling that there is none left."""
 
 from __future__ import annotations
 
@@ -8,24 +8,8 @@ import re
 
 import torch
 
-from taptrv2_core.startup import set_malloc
-
-# Of glibc's malloc.h; values are ints.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-GIB = 2**30
 # What PyTorch's CPU allocator and CUDA's libraries say, as plain RuntimeErrors.
 _EXHAUSTED = re.compile(r"not enough memory|can't allocate memory|out of memory|STATUS_ALLOC_FAILED", re.IGNORECASE)
-
-
-def keep_freed_memory(largest: int = GIB, ahead: int = GIB // 16) -> bool:
-    """Let this process keep the memory it frees, instead of giving it back and faulting it in again at every frame.
-
-    A setting of the whole process, so for programs to choose, not for libraries: a fifth of the time of large networks
-    on a CPU. The peak of memory stays what it is. Blocks above ``largest`` bytes are given back all the same. The
-    heap grows by ``ahead`` bytes more than needed: large for programs that run once, small for those that run for days,
-    whose heap gets a hole whenever it grows. Returns whether the C library has it (glibc does).
-    """
-    return set_malloc({M_MMAP_THRESHOLD: largest, M_TRIM_THRESHOLD: 2 * GIB - 1, M_TOP_PAD: ahead})
 
 
 def release_freed_memory() -> None:

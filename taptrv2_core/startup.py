@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-M_ARENA_MAX = -8
-"""Of glibc's malloc.h."""
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
+"""Of glibc's malloc.h; values are ints."""
+GIB = 2**30
 _PACKAGES = {"torch": "torch>=2.4", "numpy": "numpy", "cv2": "opencv-python-headless"}
 """By the name of their module what pip is to install."""
 
@@ -35,6 +36,17 @@ def share_one_heap() -> bool:
     Returns whether the C library has it (glibc does).
     """
     return set_malloc({M_ARENA_MAX: 1})
+
+
+def keep_freed_memory(largest: int = GIB, ahead: int = GIB // 16) -> bool:
+    """Let this process keep the memory it frees, instead of giving it back and faulting it in again at every frame.
+
+    A setting of the whole process, so for programs to choose, not for libraries: a fifth of the time of large networks
+    on a CPU. The peak of memory stays what it is. Blocks above ``largest`` bytes are given back all the same. The
+    heap grows by ``ahead`` bytes more than needed: large for programs that run once, small for those that run for days,
+    whose heap gets a hole whenever it grows. Returns whether the C library has it (glibc does).
+    """
+    return set_malloc({M_MMAP_THRESHOLD: largest, M_TRIM_THRESHOLD: 2 * GIB - 1, M_TOP_PAD: ahead})
 
 
 def set_malloc(settings: dict[int, int]) -> bool:

@@ -14,7 +14,7 @@ from rclpy.executors import Executor, ExternalShutdownException, InvalidHandle  
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
-from taptrv2_core.allocator import keep_freed_memory
+from taptrv2_core.startup import keep_freed_memory
 from taptrv2_ros.executors import make_executors
 from taptrv2_ros.lifecycle import NAME, TrackerNode
 from taptrv2_ros.parameters import ParameterError

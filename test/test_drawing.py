@@ -154,7 +154,7 @@ def test_a_drawn_video_is_whole_where_its_images_break_off(tmp_path: Path) -> No
     av = pytest.importorskip("av")
     video = DrawnVideo(tmp_path / "clip.mp4", 20, STYLE)
     _ = list(moving_points(video, 5))
-    video._images.write(pickle.dumps(((48, 64, 3), [4], [(5, 5)], [True], "")) + b"rows")
+    video._images.write(pickle.dumps(((48, 64, 3), (48, 64), [4], [(5, 5)], [True], "")) + b"rows")
     video.close()
     with av.open(str(tmp_path / "clip.mp4")) as container:
         assert len(list(container.decode(video=0))) == 5

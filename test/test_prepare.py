@@ -158,7 +158,7 @@ def test_freed_memory_is_kept_where_asked() -> None:
     """Big tensors made again and again cost no page faults; in a process of its own, which the setting is for."""
     script = """if True:
         import resource, sys, torch
-        from taptrv2_core.allocator import keep_freed_memory
+        from taptrv2_core.startup import keep_freed_memory
         assert keep_freed_memory()
         for round in range(6):  # until the heap has places for what is asked for
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from taptrv2_core.allocator import keep_freed_memory
 from taptrv2_core.bench.contenders import Contender, Recomputing, network, stepper, tracker_of
 from taptrv2_core.bench.frames import moving_texture
 from taptrv2_core.bench.machine import peak_memory_mib
@@ -18,6 +17,7 @@ from taptrv2_core.bench.micro import op_rows
 from taptrv2_core.bench.parts import part_medians
 from taptrv2_core.bench.timing import repeat, summary
 from taptrv2_core.ops import use_backend
+from taptrv2_core.startup import keep_freed_memory
 
 WARM_UP = 12
 """Frames before any is timed: the ring is full after 8, and two windows have committed."""

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from taptrv2_core.allocator import keep_freed_memory
 from taptrv2_core.config import CONFIGS
+from taptrv2_core.startup import keep_freed_memory
 from taptrv2_core.training.data import ClipSource, SyntheticSource
 from taptrv2_core.training.parallel import Workers, join_workers
 from taptrv2_core.training.stages import CURRICULA, load_stages

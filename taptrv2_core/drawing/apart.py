@@ -17,11 +17,12 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from taptrv2_core.drawing.points import DrawStyle, PointDrawer, Rgb, write_caption
+from taptrv2_core.drawing.points import DrawStyle, PointDrawer, Rgb, background, write_caption
 from taptrv2_core.drawing.video import VideoWriter
 from taptrv2_core.errors import VideoError
 from taptrv2_core.extras import optional
-from taptrv2_core.threads import ReadAhead, WriteBehind
+from taptrv2_core.startup import keep_freed_memory
+from taptrv2_core.threads import standing_back
 
 _PIPE_BYTES = 1 << 20  # as much as Linux lets anybody have: fewer turns for an image
 _CHILD = "import sys; sys.path[:] = {path!r}; from taptrv2_core.drawing.apart import serve; serve()"
@@ -40,6 +41,7 @@ class DrawnVideo:
         """``rate`` in images a second. Raises MissingPackageError without PyAV, OSError: no process can be started."""
         optional("av", "av", "writing videos")
         self.path = Path(path)
+        self._style = style
         self.frames = 0
         """Images handed over so far."""
         # The process inherits what is blocked: Ctrl-C is for this one, which knows what to do about it. (It would not
@@ -47,7 +49,7 @@ class DrawnVideo:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_THE_CHILD)
         try:
             command = [sys.executable, "-c", _CHILD.format(path=sys.path)]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -60,7 +62,9 @@ class DrawnVideo:
     def write(self, image: Rgb, ids: ArrayLike, xy: ArrayLike, visible: ArrayLike, caption: str) -> None:
         """The next image, (H, W, 3) RGB, with its points as `PointDrawer.draw` takes them; waits while the process is
         busy with the one before. Raises VideoError, also of an image before it."""
-        self._send((image.shape, ids, xy, visible, caption), np.ascontiguousarray(image))
+        # Reduced here: passing an image on costs as much as reducing it.
+        canvas = background(image, self._style)
+        self._send((canvas.shape, image.shape[:2], ids, xy, visible, caption), canvas)
         self.frames += 1
 
     def close(self) -> None:
@@ -86,20 +90,34 @@ class DrawnVideo:
             raise VideoError(f"{self.path}: the process that draws it has ended") from None
 
 
+def _environment() -> dict[str, str]:
+    """Of the other process: NumPy's algebra, which it does not use, starts no threads. They would spin at first."""
+    return {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+
+
 def serve() -> None:
     """What the other process does: draws what comes on standard input, and says on standard output what went wrong."""
+    keep_freed_memory()  # a third of its time would be page faults
     cv2.setNumThreads(1)
     path, rate, style = pickle.load(sys.stdin.buffer)
     video = VideoWriter(path, rate, fast=True)
-    # Two at a time: a tracker that has to wait for them, for want of a third core, waits half as long.
-    encoding = WriteBehind(video.write, behind=1)
+    pictures = _pictures(sys.stdin.buffer, PointDrawer(style))
+    failed: list[Exception] = []
+
+    def write_next() -> bool:
+        try:
+            picture = next(pictures, None)
+            if picture is not None:
+                video.write(picture)
+            return picture is not None
+        except Exception as error:
+            failed.append(error)
+            return False
+
+    standing_back(write_next)
     try:
-        with ReadAhead(_pictures(sys.stdin.buffer, PointDrawer(style)), ahead=1) as pictures:
-            try:
-                for picture in pictures:
-                    encoding.put(picture)
-            finally:
-                encoding.close()
+        if failed:
+            raise failed[0]
         video.close()
     except VideoError as error:
         sys.stdout.buffer.write(str(error).encode(errors="replace"))
@@ -114,10 +132,10 @@ def _pictures(source: BinaryIO, drawer: PointDrawer) -> Iterator[Rgb]:
     """What is sent, drawn, until whoever sends it closes his end, or is no more."""
     with suppress(EOFError, pickle.UnpicklingError):
         while True:
-            shape, ids, xy, visible, caption = pickle.load(source)
-            image = np.empty(shape, np.uint8)
-            if source.readinto(image.data) < image.nbytes:  # type: ignore[attr-defined]
+            shape, image_size, ids, xy, visible, caption = pickle.load(source)
+            canvas = np.empty(shape, np.uint8)
+            if source.readinto(canvas.data) < canvas.nbytes:  # type: ignore[attr-defined]
                 return
-            picture = drawer.draw(image, ids, xy, visible)
+            picture = drawer.draw_on(canvas, image_size, ids, xy, visible)
             write_caption(picture, caption)
             yield picture

@@ -55,6 +55,15 @@ class DrawStyle:
         return scale * width, scale * height
 
 
+def background(image: Rgb, style: DrawStyle) -> Rgb:
+    """What lies behind the points: an image (H, W, 3), never itself, in the size and brightness of the style."""
+    resized = _resized(image, style.picture_size(image))
+    if style.brightness == 1:
+        return np.array(resized, dtype=np.uint8, order="C") if resized is image else resized
+    target = None if resized is image else resized
+    return np.asarray(cv2.convertScaleAbs(resized, target, alpha=style.brightness), dtype=np.uint8)
+
+
 class PointDrawer:
     """Draws one image after another and remembers the tails."""
 
@@ -80,14 +89,20 @@ class PointDrawer:
             visible: (N,) bool.
             colours: (N, 3) RGB; None: by id, as `point_colours` gives them.
         """
-        style = self.style
+        return self.draw_on(background(image, self.style), image.shape[:2], ids, xy, visible, colours)
+
+    def draw_on(
+        self, canvas: Rgb, image_size: tuple[int, ...], ids: ArrayLike, xy: ArrayLike, visible: ArrayLike,
+        colours: NDArray[np.uint8] | None = None,
+    ) -> Rgb:  # fmt: skip
+        """Like `draw`, where what lies behind the points, the `background` of an image of (height, width), is made
+        already. It is drawn into."""
         self._remember(ids, xy, visible)
         palette = point_colours(self._ids) if colours is None else np.asarray(colours, dtype=np.uint8)
-        size = style.picture_size(image)
+        size = canvas.shape[1::-1]
         unit = max(0.5, size[0] / REFERENCE_WIDTH)
-        canvas = self._background(image, size)
-        places = _fixed_point(self._xy, np.array(size) / image.shape[1::-1])
-        if style.tail:
+        places = _fixed_point(self._xy, np.array(size) / image_size[::-1])
+        if self.style.tail:
             canvas = self._draw_tails(canvas, places, palette, unit)
         self._draw_points(canvas, places[-1], palette.tolist(), unit)
         return canvas
@@ -102,13 +117,6 @@ class PointDrawer:
         history[-1] = np.asarray(xy, dtype=np.float32).reshape(-1, 2)
         seen[-1] = np.asarray(visible, dtype=bool).reshape(-1)
         self._ids, self._xy, self._seen = numbers, history, seen
-
-    def _background(self, image: Rgb, size: tuple[int, int]) -> Rgb:
-        resized = _resized(image, size)
-        if self.style.brightness == 1:
-            return np.array(resized, dtype=np.uint8, order="C") if resized is image else resized
-        target = None if resized is image else resized
-        return np.asarray(cv2.convertScaleAbs(resized, target, alpha=self.style.brightness), dtype=np.uint8)
 
     def _draw_tails(self, canvas: Rgb, places: NDArray[np.int32], palette: NDArray[np.uint8], unit: float) -> Rgb:
         """Oldest parts first, the thinnest and darkest; all are blended with the image at once, which costs most."""
