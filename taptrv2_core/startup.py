@@ -19,7 +19,7 @@ def settle_environment() -> None:
     """What torch's libraries read when they are loaded. Settings of the user's own stay."""
     # OpenMP's threads spin for a moment only while they wait, then sleep. On a CPU that other work uses too, spinning
     # on makes a step take ten times as long (docs/benchmarks).
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # How many compiled kernels PyTorch and oneDNN keep, 1024 by default: each number of points needs some of its own,
     # of a third of a megabyte, so where points come and go memory would rise by hundreds of megabytes. Two cameras, now
     # together and now apart, need about 100 at a time.

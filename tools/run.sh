@@ -13,7 +13,7 @@ export PATH=$install/taptrv2_ros/lib/taptrv2_ros:$venv/bin:$PATH
 export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
 [[ $ros != humble ]] || export ROS_LOCALHOST_ONLY=${ROS_LOCALHOST_ONLY:-1}
 # OpenMP's threads spin for a moment only while they wait: spinning on makes a step ten times as long on a busy machine.
-export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-10000}
 # Compiled kernels that PyTorch and oneDNN keep: each number of points needs some of its own, a quarter of a megabyte each.
 export LRU_CACHE_CAPACITY=${LRU_CACHE_CAPACITY:-128} ONEDNN_PRIMITIVE_CACHE_CAPACITY=${ONEDNN_PRIMITIVE_CACHE_CAPACITY:-128}
 exec "$@"
