@@ -97,7 +97,7 @@ def _environment() -> dict[str, str]:
 
 def serve() -> None:
     """What the other process does: draws what comes on standard input, and says on standard output what went wrong."""
-    keep_freed_memory()  # a third of its time would be page faults
+    keep_freed_memory()  # a tenth of its time would be page faults
     cv2.setNumThreads(1)
     path, rate, style = pickle.load(sys.stdin.buffer)
     video = VideoWriter(path, rate, fast=True)
