@@ -1,7 +1,8 @@
 """The decoder's window in one call, for tracking on a CPU.
 
 At the sizes of a window, a layer written in PyTorch is a hundred small operations, each of which starts all threads and
-waits for them. The op ``taptrv2::decode_window`` takes blocks of queries through a whole layer instead, in float32.
+waits for them. The op ``taptrv2::decode_window`` takes blocks of queries through a whole layer instead, in float32. In
+a bfloat16 network the inputs of its linear layers are rounded to that where the processor multiplies pairs of them.
 
 It also needs no keys and values of whole frames, which are most of a tracker's memory and much of its time: it samples
 the frames' memory, and only what was sampled goes through their weights. A linear layer and a weighted sum may change
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from taptrv2_core.geometry import waves
 from taptrv2_core.packing import PANEL, chain, fits, norm, packed, padded, panels
+from taptrv2_core.processor import cpu_has_pairs
 
 if TYPE_CHECKING:
     from taptrv2_core.decoder import Decoder, DecoderLayer
@@ -60,12 +62,14 @@ class FusedDecoder:
 
     def __init__(self, decoder: Decoder) -> None:
         heads, _, points = decoder.layers[0].cross_attn.sample_shape
-        self.sizes = [heads, points, len(decoder.layers), decoder.layers[0].linear1.out_features]
+        linear = decoder.layers[0].linear1
+        pairs = linear.weight.dtype == torch.bfloat16 and cpu_has_pairs()
+        self.sizes = [heads, points, len(decoder.layers), linear.out_features, 2 if pairs else 1]
         self.kept_row = 6 * heads * PANEL + 8
         """Floats that are kept of a pair: ``kept_row`` in csrc/window.h."""
         self.waves = torch.stack(waves(heads * PANEL // 2, torch.float32, torch.device("cpu")))
         with torch.no_grad():
-            self.parameters = torch.cat(list(_decoder_parameters(decoder)))
+            self.parameters = torch.cat(list(_decoder_parameters(decoder, pairs)))
 
     @classmethod
     def of(cls, decoder: Decoder) -> FusedDecoder | None:
@@ -116,32 +120,33 @@ class FusedDecoder:
         return moved, boxes, visibility, hidden.to(content.dtype)
 
 
-def _decoder_parameters(decoder: Decoder) -> Iterator[Tensor]:
+def _decoder_parameters(decoder: Decoder, pairs: bool) -> Iterator[Tensor]:
     """All parameters in the order of ``SharedWeights`` and ``LayerWeights`` in csrc/window.h."""
     for layers in (decoder.ref_point_head.layers, decoder.query_updater, decoder.ca_update_fuser):
-        yield from chain(layers)
+        yield from chain(layers, pairs)
     for layer, box, visible in zip(decoder.layers, decoder.bbox_embed, decoder.class_embed, strict=True):
-        yield from _layer_parameters(layer)
-        yield from chain(box.layers)
-        yield from packed(visible.weight, visible.bias)
+        yield from _layer_parameters(layer, pairs)
+        yield from chain(box.layers, pairs)
+        yield from packed(visible.weight, visible.bias, pairs)
 
 
-def _layer_parameters(layer: DecoderLayer) -> Iterator[Tensor]:
+def _layer_parameters(layer: DecoderLayer, pairs: bool) -> Iterator[Tensor]:
     cross, channels = layer.cross_attn, layer.linear1.in_features
     both = (cross.sampling_offsets, cross.query_proj)
-    yield from packed(torch.cat([part.weight for part in both]), torch.cat([part.bias for part in both]))
+    yield from packed(torch.cat([part.weight for part in both]), torch.cat([part.bias for part in both]), pairs)
     for head in cross.key_proj.weight.split(PANEL):
         yield panels(head.t())
     yield padded(cross.key_proj.bias)
-    yield from chain([cross.value_proj, cross.output_proj])
+    yield from chain([cross.value_proj])
+    yield from chain([cross.output_proj], pairs)
     yield from norm(layer.norm1)
-    yield from chain([*layer.caupdate_weight_normalizer, *layer.caupdate_weight_regressor])
-    yield from chain(layer.update_pos_embed_head.layers)
+    yield from chain([*layer.caupdate_weight_normalizer, *layer.caupdate_weight_regressor], pairs)
+    yield from chain(layer.update_pos_embed_head.layers, pairs)
     for attention, after in ((layer.temp_self_attn, layer.norm_temp), (layer.self_attn, layer.norm2)):
         cuts = [2 * channels, channels]
         for weight, bias in zip(attention.in_proj_weight.split(cuts), attention.in_proj_bias.split(cuts), strict=True):
-            yield from packed(weight, bias)
-        yield from chain([attention.out_proj])
+            yield from packed(weight, bias, pairs)
+        yield from chain([attention.out_proj], pairs)
         yield from norm(after)
-    yield from chain([layer.linear1, layer.linear2])
+    yield from chain([layer.linear1, layer.linear2], pairs)
     yield from norm(layer.norm3)

@@ -25,6 +25,11 @@ def cpu_has_tiles() -> bool:
     return "amx_bf16" in cpu_flags()
 
 
+def cpu_has_pairs() -> bool:
+    """Whether its vectors multiply bfloat16 in pairs."""
+    return "avx512_bf16" in cpu_flags()
+
+
 def products_in_vectors() -> bool:
     """Whether bfloat16 products are best made by vectors, as the fused ops do."""
     return cpu_has_bfloat16() and not cpu_has_tiles()

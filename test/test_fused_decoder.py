@@ -114,8 +114,11 @@ def test_queries_do_not_depend_on_their_neighbours_in_a_block() -> None:
     assert not torch.equal(first.hidden[:, :, 1], second.hidden[:, :, 1])
 
 
-def test_bfloat16_memory_is_summed_in_float32() -> None:
-    """The only rounding is that of weights, content and memory themselves."""
+@pytest.mark.parametrize("pairs", [False, True])
+def test_bfloat16_memory_is_summed_in_float32(pairs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only rounding is that of weights, content and memory themselves; where bfloat16 is multiplied in pairs, also
+    that of what goes into linear layers."""
+    monkeypatch.setattr("taptrv2_core.fused_decoder.cpu_has_pairs", lambda: pairs)
     half = lively(SMALL).prepare(torch.bfloat16)
     rounded = copy.deepcopy(half).prepare(torch.float32)
     decoder, channels = half.transformer.decoder, half.config.channels
@@ -128,8 +131,17 @@ def test_bfloat16_memory_is_summed_in_float32() -> None:
         got = decoder(content, reference, Frames(LEVELS, memories=memory.split(1)), masks)[-1]
         frames = Frames(LEVELS, memories=memory.float().split(1))
         expected = rounded.transformer.decoder(content.float(), reference, frames, masks)[-1]
+        with use_backend("reference"):
+            torchs = decoder(content, reference, Frames(LEVELS, decoder.project(memory), torch.arange(2)), masks)[-1]
     assert got.hidden.dtype == torch.bfloat16
-    torch.testing.assert_close(got.reference, expected.reference, rtol=1e-5, atol=1e-5)
+    if not pairs:
+        torch.testing.assert_close(got.reference, expected.reference, rtol=1e-5, atol=1e-5)
+        return
+    for name in ("moved", "reference", "visibility"):
+        error, torchs_error = (
+            (getattr(answer, name).float() - getattr(expected, name)).square().mean().sqrt() for answer in (got, torchs)
+        )
+        assert 0 < error < 0.8 * torchs_error, name
 
 
 def test_what_is_kept_changes_nothing() -> None:
@@ -218,9 +230,10 @@ def test_opcheck(wanted: int, keeps: bool) -> None:
     [
         ({"memories": [torch.zeros(426, 128)]}, "2 frames, but memory of 1"),
         ({"level_shapes": [16, 20]}, r"a frame's memory must be a contiguous CPU tensor \[320, 128\]"),
-        ({"sizes": [4, 4, 4, 512]}, "too few parameters"),
-        ({"sizes": [4, 4, 2, 512]}, "parameters too many"),
-        ({"sizes": [8, 4, 3, 512]}, "heads must have 32 channels"),
+        ({"sizes": [4, 4, 4, 512, 1]}, "too few parameters"),
+        ({"sizes": [4, 4, 2, 512, 1]}, "parameters too many"),
+        ({"sizes": [8, 4, 3, 512, 1]}, "heads must have 32 channels"),
+        ({"sizes": [4, 4, 3, 512, 2]}, "weights are floats, or pairs in bfloat16 as memory"),
         ({"kept": torch.zeros(2, 3, 775)}, r"kept must be a contiguous CPU tensor \[2, 3, 776\]"),
     ],
 )

@@ -10,6 +10,7 @@ struct Rows {
 
 // What a sum takes in at a time: an input, or a pair of inputs in bfloat16, which stand in a float's place.
 struct Singles {
+  static constexpr int kTogether = 1;
   using Input = float;
   template <typename Lanes>
   static Lanes add(Lanes sum, Lanes weight, float input) {
@@ -18,6 +19,7 @@ struct Singles {
 };
 template <bool NATIVE>
 struct Pairs {
+  static constexpr int kTogether = 2;
   using Input = uint32_t;
   template <typename Lanes>
   static Lanes add(Lanes sum, Lanes weight, uint32_t input) {

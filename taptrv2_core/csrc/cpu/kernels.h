@@ -66,7 +66,7 @@ struct ShrinkKernels {
 
 namespace baseline {
 Kernels kernels(Storage storage, int channels);
-WindowKernels window_kernels(Storage storage);
+WindowKernels window_kernels(Storage storage, bool pairs);
 EncodeKernels encode_kernels(Storage storage);
 ProjectKernels project_kernels(Storage storage);
 SearchKernels search_kernels(Storage storage);
@@ -77,7 +77,7 @@ FlowKernels flow_kernels();
 #if defined(__x86_64__)
 namespace avx2 {
 Kernels kernels(Storage storage, int channels);
-WindowKernels window_kernels(Storage storage);
+WindowKernels window_kernels(Storage storage, bool pairs);
 EncodeKernels encode_kernels(Storage storage);
 ProjectKernels project_kernels(Storage storage);
 SearchKernels search_kernels(Storage storage);
@@ -87,7 +87,7 @@ FlowKernels flow_kernels();
 }  // namespace avx2
 namespace avx512 {
 Kernels kernels(Storage storage, int channels);
-WindowKernels window_kernels(Storage storage);
+WindowKernels window_kernels(Storage storage, bool pairs);
 EncodeKernels encode_kernels(Storage storage);
 ProjectKernels project_kernels(Storage storage);
 SearchKernels search_kernels(Storage storage);

@@ -38,6 +38,9 @@ Kernels table_for(int channels) {
 template <typename T, typename Product>
 struct LayerKernels {
   static constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
+  static WindowKernels window() {
+    return {keep_pairs<T, kLanes, Product>, gather_layer<T, kLanes, Product>, answer_layer<kLanes, Product>};
+  }
   static EncodeKernels encode() { return {encode_values<T, kLanes, Product>, encode_tokens<T, kLanes, Product>}; }
   static ProjectKernels project() { return {project_cells<T, kLanes, Product>, normalise_cells<T, kLanes>}; }
   static SearchKernels search() {
@@ -62,10 +65,9 @@ Kernels kernels(Storage storage, int channels) {
   return table_for<float>(channels);
 }
 
-WindowKernels window_kernels(Storage storage) {
-  constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
-  if (storage == Storage::bf16) return {keep_pairs<bf16, kLanes>, gather_layer<bf16, kLanes>, answer_layer<kLanes>};
-  return {keep_pairs<float, kLanes>, gather_layer<float, kLanes>, answer_layer<kLanes>};
+WindowKernels window_kernels(Storage storage, bool pairs) {
+  if (storage == Storage::bf16 && !pairs) return LayerKernels<bf16, Singles>::window();
+  return in_storage(storage, [](auto layers) { return layers.window(); });
 }
 
 EncodeKernels encode_kernels(Storage storage) {

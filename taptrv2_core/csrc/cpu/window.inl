@@ -23,7 +23,7 @@ struct Alone {
   }
 };
 
-template <typename T, int W>
+template <typename T, int W, typename Product>
 inline void make_alone(const Window& p, const int* pairs, int rows, const Alone& made, Scratch scratch) {
   const int C = p.channels, K = p.samples;
   float *x = made.x, *wide = made.query_key, *hidden = made.hidden, *embedding = made.embedding;
@@ -36,29 +36,29 @@ inline void make_alone(const Window& p, const int* pairs, int rows, const Alone&
     read_box(p.reference + pair * 4, boxes + 4 * r);
   }
   if (!p.first) {
-    linear<W>(p.shared.updater[0], wide, 2 * C, rows, hidden, C, true);
-    linear<W>(p.shared.updater[1], hidden, C, rows, embedding, C);
+    dense<W, Product>(p.shared.updater[0], wide, 2 * C, rows, hidden, C, scratch, true);
+    dense<W, Product>(p.shared.updater[1], hidden, C, rows, embedding, C, scratch);
     for (int i = 0; i < rows * C; ++i) x[i] += embedding[i];
   }
   for (int r = 0; r < rows; ++r) box_code(p, boxes + 4 * r, wide + r * 2 * C);
-  linear<W>(p.shared.reference[0], wide, 2 * C, rows, hidden, C, true);
-  linear<W>(p.shared.reference[1], hidden, C, rows, embedding, C);
+  dense<W, Product>(p.shared.reference[0], wide, 2 * C, rows, hidden, C, scratch, true);
+  dense<W, Product>(p.shared.reference[1], hidden, C, rows, embedding, C, scratch);
   for (int i = 0; i < rows * C; ++i) embedding[i] += x[i];
-  linear<W>(p.layer.offsets_and_query, embedding, C, rows, projected, 2 * K + C);
+  dense<W, Product>(p.layer.offsets_and_query, embedding, C, rows, projected, 2 * K + C, scratch);
   cross_attention<T, W>(p, pairs, rows, boxes, projected, made.logits, hidden, scratch);
-  linear<W>(p.layer.output, hidden, C, rows, embedding, C);
+  dense<W, Product>(p.layer.output, hidden, C, rows, embedding, C, scratch);
   add_and_normalise<W>(x, embedding, p.layer.norm_cross, rows, C);
-  move<W>(p, pairs, rows, boxes, projected, made.logits, made.moved, scratch);
+  move<W, Product>(p, pairs, rows, boxes, projected, made.logits, made.moved, scratch);
 
   for (int r = 0; r < rows; ++r) {
     copy(made.moved + 2 * r, 2, boxes + 4 * r);
     box_code(p, boxes + 4 * r, wide + r * 2 * C);
   }
-  linear<W>(p.layer.position[0], wide, 2 * C, rows, hidden, C, true);
-  linear<W>(p.layer.position[1], hidden, C, rows, embedding, C);
+  dense<W, Product>(p.layer.position[0], wide, 2 * C, rows, hidden, C, scratch, true);
+  dense<W, Product>(p.layer.position[1], hidden, C, rows, embedding, C, scratch);
   for (int i = 0; i < rows * C; ++i) hidden[i] = x[i] + embedding[i];
-  linear<W>(p.layer.temporal_query_key, hidden, C, rows, wide, 2 * C);
-  linear<W>(p.layer.temporal_value, x, C, rows, made.value, C);
+  dense<W, Product>(p.layer.temporal_query_key, hidden, C, rows, wide, 2 * C, scratch);
+  dense<W, Product>(p.layer.temporal_value, x, C, rows, made.value, C, scratch);
 }
 
 // Between a pair's row of what is kept and its row of `made`.
@@ -74,11 +74,11 @@ inline void each_part(const Window& p, const Alone& made, int row, int64_t pair,
 }
 
 // Before the first layer: what it makes of pairs that have changed, to be kept.
-template <typename T, int W>
+template <typename T, int W, typename Product>
 void keep_pairs(const Window& p, const int* pairs, int rows, float* memory) {
   Scratch scratch{memory};
   const Alone made(p, rows, scratch);
-  make_alone<T, W>(p, pairs, rows, made, scratch);
+  make_alone<T, W, Product>(p, pairs, rows, made, scratch);
   for (int r = 0; r < rows; ++r) {
     each_part(p, made, r, pairs[r], [](float* kept, const float* part, int count) { copy(part, count, kept); });
     p.kept[(int64_t(pairs[r]) + 1) * p.kept_row() - 1] = 1;
@@ -86,7 +86,7 @@ void keep_pairs(const Window& p, const int* pairs, int rows, float* memory) {
 }
 
 // First pass: from a layer's content to the queries, keys and values of the attention between queries.
-template <typename T, int W>
+template <typename T, int W, typename Product>
 void gather_layer(const Window& p, int first, int count, float* memory) {
   const Block block{first, count, p.frames};
   const int C = p.channels, rows = block.rows();
@@ -99,7 +99,7 @@ void gather_layer(const Window& p, int first, int count, float* memory) {
       each_part(p, made, r, pairs[r], [](const float* kept, float* part, int count) { copy(kept, count, part); });
     }
   } else {
-    make_alone<T, W>(p, pairs, rows, made, scratch);
+    make_alone<T, W, Product>(p, pairs, rows, made, scratch);
   }
   for (int r = 0; r < rows; ++r) copy(made.moved + 2 * r, 2, p.moved + int64_t(pairs[r]) * 2);
   float *x = made.x, *embedding = made.embedding, *hidden = made.hidden, *wide = made.query_key;
@@ -112,11 +112,11 @@ void gather_layer(const Window& p, int first, int count, float* memory) {
   embedding += skipped * C;
   hidden += skipped * C;
   float* change = made.value;
-  linear<W>(p.layer.temporal_output, hidden, C, left, change, C);
+  dense<W, Product>(p.layer.temporal_output, hidden, C, left, change, C, scratch);
   add_and_normalise<W>(x, change, p.layer.norm_temporal, left, C);
   for (int i = 0; i < left * C; ++i) hidden[i] = x[i] + embedding[i];
-  linear<W>(p.layer.query_key, hidden, C, left, wide, 2 * C);
-  linear<W>(p.layer.self_value, x, C, left, change, C);
+  dense<W, Product>(p.layer.query_key, hidden, C, left, wide, 2 * C, scratch);
+  dense<W, Product>(p.layer.self_value, x, C, left, change, C, scratch);
   for (int r = 0; r < left; ++r) {
     const int64_t pair = block.pair(p, skipped + r);
     copy(x + r * C, C, p.content + pair * C);
@@ -135,7 +135,7 @@ inline void refine(const Window& p, int64_t pair, const float* box, const float*
 }
 
 // Second pass: attention between the queries of a frame, feed-forward, heads.
-template <int W>
+template <int W, typename Product>
 void answer_layer(const Window& p, int frame, int first, int count, float* memory) {
   const int C = p.channels, half = C / 2;
   const int64_t begin = int64_t(frame) * p.queries + first;
@@ -147,11 +147,11 @@ void answer_layer(const Window& p, int frame, int first, int count, float* memor
   float* boxes = scratch.take(count * 4);
   attend_queries<W>(p, frame, first, count, hidden, scratch);
   float* between = scratch.take(int64_t(count) * p.feedforward);
-  linear<W>(p.layer.self_output, hidden, C, count, change, C);
+  dense<W, Product>(p.layer.self_output, hidden, C, count, change, C, scratch);
   copy(p.content + begin * C, count * C, x);
   add_and_normalise<W>(x, change, p.layer.norm_self, count, C);
-  linear<W>(p.layer.forward[0], x, C, count, between, p.feedforward, true);
-  linear<W>(p.layer.forward[1], between, p.feedforward, count, change, C);
+  dense<W, Product>(p.layer.forward[0], x, C, count, between, p.feedforward, scratch, true);
+  dense<W, Product>(p.layer.forward[1], between, p.feedforward, count, change, C, scratch);
   add_and_normalise<W>(x, change, p.layer.norm_forward, count, C);
   copy(x, count * C, p.content + begin * C);
 
@@ -163,15 +163,15 @@ void answer_layer(const Window& p, int frame, int first, int count, float* memor
     wave(p, p.moved[2 * pair + 1] - box[1], wide + i * 2 * C + C);
     wave(p, p.moved[2 * pair] - box[0], wide + i * 2 * C + C + half);
   }
-  linear<W>(p.shared.fuser[0], wide, 2 * C, count, hidden, C, true);
-  linear<W>(p.shared.fuser[1], hidden, C, count, change, C, true);
-  linear<W>(p.shared.fuser[2], change, C, count, x, C);
-  linear<W>(p.layer.box[0], x, C, count, hidden, C, true);
-  linear<W>(p.layer.box[1], hidden, C, count, change, C, true);
-  linear<W>(p.layer.box[2], change, C, count, wide, kPanel);
+  dense<W, Product>(p.shared.fuser[0], wide, 2 * C, count, hidden, C, scratch, true);
+  dense<W, Product>(p.shared.fuser[1], hidden, C, count, change, C, scratch, true);
+  dense<W, Product>(p.shared.fuser[2], change, C, count, x, C, scratch);
+  dense<W, Product>(p.layer.box[0], x, C, count, hidden, C, scratch, true);
+  dense<W, Product>(p.layer.box[1], hidden, C, count, change, C, scratch, true);
+  dense<W, Product>(p.layer.box[2], change, C, count, wide, kPanel, scratch);
   for (int i = 0; i < count; ++i) refine(p, begin + i, boxes + 4 * i, wide + i * kPanel);
   if (!p.last) return;
-  linear<W>(p.layer.visible, x, C, count, wide, kPanel);
+  dense<W, Product>(p.layer.visible, x, C, count, wide, kPanel, scratch);
   copy(x, count * C, p.hidden + begin * C);
   for (int i = 0; i < count; ++i) copy(wide + i * kPanel, 3, p.visibility + (begin + i) * 3);
 }

@@ -15,6 +15,24 @@ struct Scratch {
   }
 };
 
+// Rows through a layer whose weights are as Product takes them: floats, or pairs in bfloat16, for which rows are
+// rounded on the way, into memory that is free afterwards.
+template <int W, typename Product>
+inline void dense(const Packed& layer, const float* x, int64_t x_stride, int rows, float* out, int64_t out_stride,
+                  Scratch scratch, bool relu = false) {
+  if constexpr (Product::kTogether == 1) {
+    linear<W>(layer, x, x_stride, rows, out, out_stride, relu);
+  } else {
+    const int inputs = layer.inputs * Product::kTogether;
+    float* rounded = scratch.take(int64_t(rows) * layer.inputs);
+    auto* to = reinterpret_cast<bf16*>(rounded);
+    for (int r = 0; r < rows; ++r, x += x_stride, to += inputs) {
+      for (int i = 0; i < inputs; ++i) from_sum(x[i], to + i);
+    }
+    linear<W, Product>(layer, rounded, layer.inputs, rows, out, out_stride, relu);
+  }
+}
+
 // Pairs of queries [first, first + count) in `frames` frames: row f * count + i is query first + i of frame f.
 struct Block {
   int first, count, frames;
@@ -172,7 +190,7 @@ inline void cross_attention(const Window& p, const int* pairs, int rows, const f
 }
 
 // The position update: where each pair moves, by a softmax over all heads' samples of weights made from the logits.
-template <int W>
+template <int W, typename Product>
 inline void move(const Window& p, const int* pairs, int rows, const float* boxes, const float* projected,
                  const float* logits, float* moved, Scratch scratch) {
   const int C = p.channels, K = p.samples, of_head = K / p.heads;
@@ -180,9 +198,9 @@ inline void move(const Window& p, const int* pairs, int rows, const float* boxes
   float* hidden = scratch.take(int64_t(rows) * C);
   float* further = scratch.take(int64_t(rows) * C);
   float* weights = scratch.take(int64_t(rows) * K);
-  linear<W>(p.layer.weights[0], logits, K, rows, hidden, C, true);
-  linear<W>(p.layer.weights[1], hidden, C, rows, further, C, true);
-  linear<W>(p.layer.weights[2], further, C, rows, weights, K);
+  dense<W, Product>(p.layer.weights[0], logits, K, rows, hidden, C, scratch, true);
+  dense<W, Product>(p.layer.weights[1], hidden, C, rows, further, C, scratch, true);
+  dense<W, Product>(p.layer.weights[2], further, C, rows, weights, K, scratch);
   for (int r = 0; r < rows; ++r) {
     const float* box = boxes + 4 * r;
     float* to = moved + 2 * r;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -16,34 +17,37 @@ namespace {
 
 constexpr const char* kOp = "decode_window";
 
-SharedWeights shared_weights(Reader& read, int c) {
+// A layer by its numbers of inputs and outputs.
+using ReadLayer = std::function<Packed(int, int)>;
+
+SharedWeights shared_weights(const ReadLayer& layer, int c) {
   SharedWeights w;
-  w.reference[0] = read.packed(2 * c, c), w.reference[1] = read.packed(c, c);
-  w.updater[0] = read.packed(2 * c, c), w.updater[1] = read.packed(c, c);
-  w.fuser[0] = read.packed(2 * c, c), w.fuser[1] = read.packed(c, c), w.fuser[2] = read.packed(c, c);
+  w.reference[0] = layer(2 * c, c), w.reference[1] = layer(c, c);
+  w.updater[0] = layer(2 * c, c), w.updater[1] = layer(c, c);
+  w.fuser[0] = layer(2 * c, c), w.fuser[1] = layer(c, c), w.fuser[2] = layer(c, c);
   return w;
 }
 
-LayerWeights layer_weights(Reader& read, const Window& p) {
+LayerWeights layer_weights(Reader& read, const ReadLayer& layer, const Window& p) {
   const int c = p.channels, k = p.samples;
   LayerWeights w;
-  w.offsets_and_query = read.packed(c, 2 * k + c);
+  w.offsets_and_query = layer(c, 2 * k + c);
   w.key = {read.vector(int64_t(c) * c), nullptr, kPanel, p.heads * c};
   w.key_bias = read.vector(c);
-  w.value = read.packed(c, c), w.output = read.packed(c, c);
+  w.value = read.packed(c, c), w.output = layer(c, c);
   w.norm_cross = read.norm(c);
-  w.weights[0] = read.packed(k, c), w.weights[1] = read.packed(c, c), w.weights[2] = read.packed(c, k);
-  w.position[0] = read.packed(2 * c, c), w.position[1] = read.packed(c, c);
-  w.temporal_query_key = read.packed(c, 2 * c);
-  w.temporal_value = read.packed(c, c), w.temporal_output = read.packed(c, c);
+  w.weights[0] = layer(k, c), w.weights[1] = layer(c, c), w.weights[2] = layer(c, k);
+  w.position[0] = layer(2 * c, c), w.position[1] = layer(c, c);
+  w.temporal_query_key = layer(c, 2 * c);
+  w.temporal_value = layer(c, c), w.temporal_output = layer(c, c);
   w.norm_temporal = read.norm(c);
-  w.query_key = read.packed(c, 2 * c);
-  w.self_value = read.packed(c, c), w.self_output = read.packed(c, c);
+  w.query_key = layer(c, 2 * c);
+  w.self_value = layer(c, c), w.self_output = layer(c, c);
   w.norm_self = read.norm(c);
-  w.forward[0] = read.packed(c, p.feedforward), w.forward[1] = read.packed(p.feedforward, c);
+  w.forward[0] = layer(c, p.feedforward), w.forward[1] = layer(p.feedforward, c);
   w.norm_forward = read.norm(c);
-  w.box[0] = read.packed(c, c), w.box[1] = read.packed(c, c), w.box[2] = read.packed(c, 4);
-  w.visible = read.packed(c, 3);
+  w.box[0] = layer(c, c), w.box[1] = layer(c, c), w.box[2] = layer(c, 4);
+  w.visible = layer(c, 3);
   return w;
 }
 
@@ -53,7 +57,8 @@ int64_t scratch_size(const Window& p, int64_t rows) {
   const int64_t sampling = 16 * (2 * p.heads * c + p.heads) + int64_t(kMaxSamples + 2) * c;
   const int64_t gather = rows * (6 * c + 3 * k + 6) + std::max(sampling, rows * (2 * c + k));
   const int64_t answer = rows * (5 * c + 4 + std::max<int64_t>(p.feedforward, p.padded_queries()));
-  return std::max(gather, answer) + 20 * kPanel;
+  const int64_t rounded = rows * std::max<int64_t>(2 * c, p.feedforward) / 2;
+  return std::max(gather, answer) + rounded + 20 * kPanel;
 }
 
 // Largest number of queries a task takes so that it has at most kMaxPairs pairs and every thread has a task.
@@ -121,12 +126,13 @@ Storage set_memories(Window& p, at::TensorList memories, int64_t tokens) {
 
 using Answer = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
-// sizes: heads, points a level and head, layers, channels of the feed-forward. Public: taptrv2_core/fused_decoder.py.
+// sizes: heads, points a level and head, layers, channels of the feed-forward, inputs of a layer that lie together (1,
+// or 2 in bfloat16). Public: taptrv2_core/fused_decoder.py.
 Answer decode_window(const at::Tensor& content, const at::Tensor& reference, at::TensorList memories,
                      at::IntArrayRef level_shapes, const at::Tensor& updated, const OptionalTensor& tracked,
                      int64_t wanted, const OptionalTensor& kept, const at::Tensor& waves, const at::Tensor& parameters,
                      at::IntArrayRef sizes) {
-  TORCH_CHECK(content.dim() == 3 && sizes.size() == 4, kOp, ": content must be (F, N, C) and sizes have 4 entries");
+  TORCH_CHECK(content.dim() == 3 && sizes.size() == 5, kOp, ": content must be (F, N, C) and sizes have 5 entries");
   const int64_t frames = content.size(0), queries = content.size(1), channels = content.size(2), layers = sizes[2];
   TORCH_CHECK(frames >= 1 && frames <= kMaxFrames && wanted < frames, kOp, ": frames must be 1 to ", kMaxFrames,
               " and the one wanted among them, got ", frames, " and ", wanted);
@@ -172,10 +178,14 @@ Answer decode_window(const at::Tensor& content, const at::Tensor& reference, at:
   p.hidden = hidden.data_ptr<float>();
 
   Reader read(kOp, parameters);
-  const WindowKernels kernels = TAPTRV2_KERNELS(window_kernels, storage);
-  p.shared = shared_weights(read, p.channels);
+  const int together = int(sizes[4]);
+  TORCH_CHECK(together == 1 || (together == 2 && storage == Storage::bf16), kOp,
+              ": weights are floats, or pairs in bfloat16 as memory, got ", together, " together");
+  const ReadLayer layer = [&](int inputs, int outputs) { return read.packed(inputs / together, outputs); };
+  const WindowKernels kernels = TAPTRV2_KERNELS(window_kernels, storage, together == 2);
+  p.shared = shared_weights(layer, p.channels);
   for (int64_t i = 0; i < layers; ++i) {
-    p.layer = layer_weights(read, p);
+    p.layer = layer_weights(read, layer, p);
     p.first = i == 0, p.last = i == layers - 1;
     if (queries > 0) run_layer(p, kernels);
   }
