@@ -50,7 +50,7 @@ install_group() {
   if [[ $1 == ros ]]; then
     "$python" "$root/tools/mend_ros_wheels.py" || fail "the ROS wheels' CMake files could not be mended"
   fi
-  cp "$file" "$stamp"
+  install -m 644 "$file" "$stamp"
 }
 
 # Beside an installed ROS a torch that is there already stays (a Jetson has one of its own).
