@@ -1,7 +1,7 @@
 // From tensors to kernel arguments: every check of shape and type is here, for CPU and CUDA alike.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <optional>
 

@@ -1,6 +1,8 @@
 // The ops of one device: `Device` says how its kernels are started. Outputs and gradients are made here.
 #pragma once
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <tuple>

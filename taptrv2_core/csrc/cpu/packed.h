@@ -1,8 +1,11 @@
 // What the ops on packed weights share: handing out their parameters, checks, threads.
 #pragma once
 
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>  // ATen/ATen.h has all operators, and takes as long to compile as all the rest
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
 
 #include <vector>
 
