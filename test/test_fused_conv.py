@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -69,13 +66,6 @@ def test_bfloat16_is_rounded_at_the_end_only(sizes: tuple[int, int, int, int, in
     expected = with_float(x.float(), relu=True, add=add.float())
     assert got.is_contiguous(memory_format=LAST)
     assert torch.equal(got, expected.bfloat16())
-
-
-@pytest.mark.parametrize("capability", ["avx2", "default"])
-def test_same_result_with_lesser_instructions(capability: str) -> None:
-    """torch reads the variable once, hence a process of its own."""
-    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
-    subprocess.run([sys.executable, __file__], env=environment, check=True, timeout=120)
 
 
 def test_layout_of_the_input_does_not_matter() -> None:
@@ -156,7 +146,7 @@ def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -
         torch.ops.taptrv2.convolve(*{**given, **change}.values())
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # by test_lesser_instructions.py
     torch.set_num_threads(1)
     fused_conv.FEWEST_TILES = 1
     for each in CASES:

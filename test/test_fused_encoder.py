@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -69,13 +66,6 @@ def test_bfloat16_is_nearer_than_plain() -> None:
     assert error < 0.7 * plain_error
 
 
-@pytest.mark.parametrize("capability", ["avx2", "default"])
-def test_same_memory_with_lesser_instructions(capability: str) -> None:
-    """torch reads the variable once, hence a process of its own."""
-    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
-    subprocess.run([sys.executable, __file__], env=environment, check=True, timeout=120)
-
-
 def test_where_it_is_used() -> None:
     def layers(model: Taptr) -> list[bool]:
         return [layer.derived is not None for layer in model.transformer.encoder.layers]
@@ -106,7 +96,7 @@ def test_what_does_not_fit_is_refused() -> None:
         torch.ops.taptrv2.encode_layer(tokens, code, reference, [2, 3, 0, 0], fused.parameters, fused.sizes)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # by test_lesser_instructions.py
     torch.set_num_threads(1)
     test_same_memory()
     test_bfloat16_is_nearer_than_plain()

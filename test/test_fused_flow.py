@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import pytest
@@ -60,13 +56,6 @@ def test_same_as_opencv(size: tuple[int, int]) -> None:
     check(size)
 
 
-@pytest.mark.parametrize("capability", ["avx2", "default"])
-def test_same_with_lesser_instructions(capability: str) -> None:
-    """torch reads the variable once, hence a process of its own."""
-    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
-    subprocess.run([sys.executable, __file__], env=environment, check=True, timeout=120)
-
-
 def test_same_bytes_whatever_the_threads() -> None:
     before, after = images(SIZES[0])
     xy = points(SIZES[0])
@@ -109,7 +98,7 @@ def test_what_does_not_fit_is_refused() -> None:
         torch.ops.taptrv2.flow_pyramid(torch.zeros(64, 64))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # by test_lesser_instructions.py
     torch.set_num_threads(1)
     for shape in SIZES:
         check(shape)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -94,13 +91,6 @@ def test_same_bytes_whatever_the_threads(search: Search) -> None:
         assert a.numpy().tobytes() == b.numpy().tobytes()
 
 
-@pytest.mark.parametrize("capability", ["avx2", "default"])
-def test_same_answers_with_lesser_instructions(capability: str) -> None:
-    """torch reads the variable once, hence a process of its own."""
-    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
-    subprocess.run([sys.executable, __file__], env=environment, check=True, timeout=120)
-
-
 def test_gradients_need_plain_pytorch(search: Search) -> None:
     tokens, asked, position = given()
     tokens.requires_grad_(True)
@@ -132,7 +122,7 @@ def test_what_does_not_fit_is_refused() -> None:
         op(tokens, shapes, queries, nowhere, position.double(), LEAST)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # by test_lesser_instructions.py
     torch.set_num_threads(1)
     module = Search(SMALL).requires_grad_(False)
     test_same_answers(module, QUERIES)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import pytest
@@ -55,13 +51,6 @@ def test_camera_images_are_the_same_to_the_bit() -> None:
         assert torch.equal(network_input(image, after, CPU), expected)
 
 
-@pytest.mark.parametrize("capability", ["avx2", "default"])
-def test_same_with_lesser_instructions(capability: str) -> None:
-    """torch reads the variable once, hence a process of its own."""
-    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
-    subprocess.run([sys.executable, __file__], env=environment, check=True, timeout=120)
-
-
 def test_whole_multiples_are_left_to_opencv() -> None:
     """It rounds halves up there."""
     image = picture(512, 1024)
@@ -87,7 +76,7 @@ def test_what_does_not_fit_is_refused(image: torch.Tensor, size: tuple[int, int]
         torch.ops.taptrv2.shrink(image, *size)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # by test_lesser_instructions.py
     torch.set_num_threads(1)
     test_camera_images_are_the_same_to_the_bit()
     for each in SIZES:
