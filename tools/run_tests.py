@@ -6,6 +6,7 @@ Started as a script, Python looks for no packages in the checkout, which would h
 from __future__ import annotations
 
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -13,9 +14,11 @@ import pytest
 def workers() -> list[str]:
     """Options: each worker runs files that follow one another; one with nothing left takes over some of another's."""
     try:
-        import xdist.scheduler.worksteal  # noqa: F401  # not in every version
-    except ImportError:
+        version = tuple(map(int, metadata.version("pytest-xdist").split(".")[:2]))
+    except metadata.PackageNotFoundError:
         return []
+    if version < (3, 2):
+        return []  # no worksteal yet
     return ["--numprocesses=logical", "--maxprocesses=4", "--dist=worksteal"]
 
 
