@@ -5,22 +5,15 @@ Started as a script, Python looks for no packages in the checkout, which would h
 
 from __future__ import annotations
 
+import os
 import sys
-from importlib import metadata
+from importlib.util import find_spec
 
 import pytest
 
-
-def workers() -> list[str]:
-    """Options: each worker runs files that follow one another; one with nothing left takes over some of another's."""
-    try:
-        version = tuple(map(int, metadata.version("pytest-xdist").split(".")[:2]))
-    except metadata.PackageNotFoundError:
-        return []
-    if version < (3, 2):
-        return []  # no worksteal yet
-    return ["--numprocesses=logical", "--maxprocesses=4", "--dist=worksteal"]
-
+CORES = len(os.sched_getaffinity(0))
+# Files stay whole: the tests of one share a node, and some go on where the one before stopped.
+WORKERS = [f"--numprocesses={min(CORES, 4)}", "--dist=loadfile"] if find_spec("xdist") and CORES > 1 else []
 
 if __name__ == "__main__":
-    sys.exit(pytest.main([*workers(), *sys.argv[1:]]))
+    sys.exit(pytest.main([*WORKERS, *sys.argv[1:]]))
