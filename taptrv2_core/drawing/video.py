@@ -56,7 +56,6 @@ class VideoWriter:
         """
         if self._stream is None:
             self._size = image.shape[:2]
-            self._stream = self._open()
         if image.shape[:2] != self._size:
             (height, width), (now_height, now_width) = self._size, image.shape[:2]
             raise VideoError(f"{self.path}: image size changed from {width}x{height} to {now_width}x{now_height}")
@@ -66,7 +65,10 @@ class VideoWriter:
             image = np.asarray(padded, dtype=np.uint8)
         # OpenCV converts the colours in a third of the time that FFmpeg takes, to the same values.
         planes = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YUV_I420)
-        self._encode(self._av.VideoFrame.from_ndarray(planes, format="yuv420p"))
+        frame = self._av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        if self._stream is None:
+            self._stream = self._open()  # as late as can be: who interrupts once there is a file finds an image in it
+        self._encode(frame)
         self.frames += 1
 
     def close(self) -> None:
