@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from taptrv2_core.geometry import waves
-from taptrv2_core.packing import PANEL, chain, fits, norm, packed, padded, panels
+from taptrv2_core.packing import PANEL, chain, fits, norm, packed, padded, paired, panels
 from taptrv2_core.processor import cpu_has_pairs
 
 if TYPE_CHECKING:
@@ -135,10 +135,9 @@ def _layer_parameters(layer: DecoderLayer, pairs: bool) -> Iterator[Tensor]:
     both = (cross.sampling_offsets, cross.query_proj)
     yield from packed(torch.cat([part.weight for part in both]), torch.cat([part.bias for part in both]), pairs)
     for head in cross.key_proj.weight.split(PANEL):
-        yield panels(head.t())
+        yield paired(panels(head.t())) if pairs else panels(head.t())
     yield padded(cross.key_proj.bias)
-    yield from chain([cross.value_proj])
-    yield from chain([cross.output_proj], pairs)
+    yield from chain([cross.value_proj, cross.output_proj], pairs)
     yield from norm(layer.norm1)
     yield from chain([*layer.caupdate_weight_normalizer, *layer.caupdate_weight_regressor], pairs)
     yield from chain(layer.update_pos_embed_head.layers, pairs)

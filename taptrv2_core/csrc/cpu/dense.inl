@@ -34,7 +34,26 @@ struct Pairs {
     }
     return sum;
   }
+  // W floats to bfloat16, to the nearest, ties to even.
+  template <int W>
+  static void round(const float* x, bf16* to) {
+    Vector<uint16_t, W> halves;
+    if constexpr (NATIVE) {
+      asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(load<W>(x)));
+      __builtin_memcpy(to, &halves, sizeof halves);
+    } else {
+      for (int i = 0; i < W; ++i) from_sum(x[i], to + i);
+    }
+  }
 };
+
+// Sums as rows of bfloat16; `count` is a multiple of W. Rows of floats are left as they are.
+template <int W, typename Product>
+inline void round_all(const float* sums, int count, bf16* rows) {
+  for (int i = 0; i < count; i += W) Product::template round<W>(sums + i, rows + i);
+}
+template <int W, typename Product>
+inline void round_all(const float*, int, float*) {}
 
 // ROWS rows of out = start + x * panel, columns kPanel wide. Sums stay in registers.
 template <int W, int ROWS, typename Product>

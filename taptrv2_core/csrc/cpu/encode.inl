@@ -13,15 +13,15 @@ inline void linear_of(const Packed& layer, const T* x, int count, float* out, bo
 // the other.
 inline float* sums_of(float* rows, float*) { return rows; }
 inline float* sums_of(bf16*, float* room) { return room; }
-inline void round_all(const float*, int, float*) {}
-inline void round_all(const float* sums, int count, bf16* rows) {
-  for (int i = 0; i < count; ++i) from_sum(sums[i], rows + i);
-}
 
 // Sums as rows of T: themselves, or in `room`.
-inline const float* rounded(const float* sums, int, float*) { return sums; }
+template <int W, typename Product>
+inline const float* rounded(const float* sums, int, float*) {
+  return sums;
+}
+template <int W, typename Product>
 inline const bf16* rounded(const float* sums, int count, bf16* room) {
-  round_all(sums, count, room);
+  round_all<W, Product>(sums, count, room);
   return room;
 }
 
@@ -31,7 +31,7 @@ void encode_values(const Encode& p, int64_t row, int count, float* memory) {
   T* value = static_cast<T*>(p.value) + row * p.channels;
   float* sums = sums_of(value, memory);
   linear_of<W, Product>(p.value_layer, given, count, sums);
-  round_all(sums, count * p.channels, value);
+  round_all<W, Product>(sums, count * p.channels, value);
 }
 
 // Each head of each token gathers values; projected (count, 3 * K) are offsets and logits, result (count, C).
@@ -82,8 +82,9 @@ void encode_tokens(const Encode& p, int64_t image, int64_t first, int count, flo
   gather_values<T, W>(p, static_cast<const T*>(p.value) + image * C, first, count, projected, row);
   linear_of<W, Product>(p.output, row, count, change);
   add_and_normalise<W>(x, change, p.norm_attention, count, C);
-  linear_of<W, Product>(p.forward[0], rounded(x, size, row), count, between, true);
-  linear_of<W, Product>(p.forward[1], rounded(between, count * p.feedforward, wide), count, change);
+  linear_of<W, Product>(p.forward[0], rounded<W, Product>(x, size, row), count, between, true);
+  const T* active = rounded<W, Product>(between, count * p.feedforward, wide);
+  linear_of<W, Product>(p.forward[1], active, count, change);
   add_and_normalise<W>(x, change, p.norm_forward, count, C);
-  round_all(x, size, result);
+  round_all<W, Product>(x, size, result);
 }

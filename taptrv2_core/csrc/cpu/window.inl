@@ -45,7 +45,7 @@ inline void make_alone(const Window& p, const int* pairs, int rows, const Alone&
   dense<W, Product>(p.shared.reference[1], hidden, C, rows, embedding, C, scratch);
   for (int i = 0; i < rows * C; ++i) embedding[i] += x[i];
   dense<W, Product>(p.layer.offsets_and_query, embedding, C, rows, projected, 2 * K + C, scratch);
-  cross_attention<T, W>(p, pairs, rows, boxes, projected, made.logits, hidden, scratch);
+  cross_attention<T, W, Product>(p, pairs, rows, boxes, projected, made.logits, hidden, scratch);
   dense<W, Product>(p.layer.output, hidden, C, rows, embedding, C, scratch);
   add_and_normalise<W>(x, embedding, p.layer.norm_cross, rows, C);
   move<W, Product>(p, pairs, rows, boxes, projected, made.logits, made.moved, scratch);

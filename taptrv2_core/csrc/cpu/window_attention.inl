@@ -15,22 +15,27 @@ struct Scratch {
   }
 };
 
-// Rows through a layer whose weights are as Product takes them: floats, or pairs in bfloat16, for which rows are
-// rounded on the way, into memory that is free afterwards.
+// Rows of floats as Product takes them in: as they are, or rounded to bfloat16, in scratch memory.
+template <int W, typename Product>
+inline Rows inputs_of(Rows x, int rows, int columns, Scratch& scratch) {
+  if constexpr (Product::kTogether == 1) {
+    return x;
+  } else {
+    const int stride = columns / Product::kTogether;
+    float* rounded = scratch.take(int64_t(rows) * stride);
+    for (int r = 0; r < rows; ++r) {
+      round_all<W, Product>(x.from(r).data, columns, reinterpret_cast<bf16*>(rounded + r * stride));
+    }
+    return {rounded, stride};
+  }
+}
+
+// Rows through a layer whose weights are as Product takes them.
 template <int W, typename Product>
 inline void dense(const Packed& layer, const float* x, int64_t x_stride, int rows, float* out, int64_t out_stride,
                   Scratch scratch, bool relu = false) {
-  if constexpr (Product::kTogether == 1) {
-    linear<W>(layer, x, x_stride, rows, out, out_stride, relu);
-  } else {
-    const int inputs = layer.inputs * Product::kTogether;
-    float* rounded = scratch.take(int64_t(rows) * layer.inputs);
-    auto* to = reinterpret_cast<bf16*>(rounded);
-    for (int r = 0; r < rows; ++r, x += x_stride, to += inputs) {
-      for (int i = 0; i < inputs; ++i) from_sum(x[i], to + i);
-    }
-    linear<W, Product>(layer, rounded, layer.inputs, rows, out, out_stride, relu);
-  }
+  const Rows inputs = inputs_of<W, Product>({x, x_stride}, rows, layer.inputs * Product::kTogether, scratch);
+  linear<W, Product>(layer, inputs.data, inputs.stride, rows, out, out_stride, relu);
 }
 
 // Pairs of queries [first, first + count) in `frames` frames: row f * count + i is query first + i of frame f.
@@ -124,7 +129,7 @@ inline float attend_memory(const Window& p, const LevelTable<float>& table, cons
 
 // Key-aware attention of `rows` pairs to their frames' memory: attended (rows, C) and raw logits (rows, K). All heads
 // of a pair follow each other, as their samples lie close together.
-template <typename T, int W>
+template <typename T, int W, typename Product>
 inline void attend_memories(const Window& p, const int* pairs, int rows, const float* boxes, const float* projected,
                             float* logits, float* attended, Scratch scratch) {
   const int C = p.channels, K = p.samples, of_head = K / p.heads, stride = 2 * K + C, heads = p.heads;
@@ -137,11 +142,13 @@ inline void attend_memories(const Window& p, const int* pairs, int rows, const f
   float* sampled = scratch.take(int64_t(of_head) * C);
   float* parts = scratch.take(2 * C);
   const float* query = projected + 2 * K;
+  constexpr int kInputs = kPanel / Product::kTogether;  // of a head
+  const Rows asked = inputs_of<W, Product>({query, stride}, rows, C, scratch);
   for (int head = 0; head < heads; ++head) {
     for (int i = 0; i < C / kPanel; ++i) {
-      panel_product<W>({query + head * kPanel, stride}, rows, kPanel,
-                       {p.layer.key.weight + (head * C + i * kPanel) * kPanel, kPanel}, kZero, false,
-                       against + head * C + i * kPanel, heads * C);
+      panel_product<W, Product>({asked.data + head * kInputs, asked.stride}, rows, kInputs,
+                                {p.layer.key.weight + (head * C + i * kPanel) * kInputs, kPanel}, kZero, false,
+                                against + head * C + i * kPanel, heads * C);
     }
   }
   Placed<T> placed[2];
@@ -165,9 +172,12 @@ inline void attend_memories(const Window& p, const int* pairs, int rows, const f
                                        logits + item * of_head, sampled, parts + C);
     in_order<T, W>(parts + C, C, sums + item * C);
   }
+  const Rows summed = inputs_of<W, Product>({sums, heads * C}, rows, heads * C, scratch);
+  const int inputs = C / Product::kTogether;
   for (int head = 0; head < heads; ++head) {
-    panel_product<W>({sums + head * C, heads * C}, rows, C, {p.layer.value.weight + int64_t(head) * C * kPanel, kPanel},
-                     kZero, false, attended + head * kPanel, C);
+    panel_product<W, Product>({summed.data + head * inputs, summed.stride}, rows, inputs,
+                              {p.layer.value.weight + int64_t(head) * inputs * kPanel, kPanel}, kZero, false,
+                              attended + head * kPanel, C);
     for (int r = 0; r < rows; ++r) {
       for (int d = 0; d < kPanel; ++d) {
         attended[r * C + head * kPanel + d] += shares[r * heads + head] * p.layer.value.bias[head * kPanel + d];
@@ -178,14 +188,14 @@ inline void attend_memories(const Window& p, const int* pairs, int rows, const f
 
 constexpr int kTogether = 16;  // pairs whose samples of memory wait for the value's weight
 
-template <typename T, int W>
+template <typename T, int W, typename Product>
 inline void cross_attention(const Window& p, const int* pairs, int rows, const float* boxes, const float* projected,
                             float* logits, float* attended, Scratch scratch) {
   const int64_t C = p.channels, K = p.samples;
   for (int r = 0; r < rows; r += kTogether) {
     const int some = rows - r < kTogether ? rows - r : kTogether;
-    attend_memories<T, W>(p, pairs + r, some, boxes + 4 * r, projected + r * (2 * K + C), logits + r * K,
-                          attended + r * C, scratch);
+    attend_memories<T, W, Product>(p, pairs + r, some, boxes + 4 * r, projected + r * (2 * K + C), logits + r * K,
+                                   attended + r * C, scratch);
   }
 }
 

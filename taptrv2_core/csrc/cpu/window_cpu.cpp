@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -17,8 +16,12 @@ namespace {
 
 constexpr const char* kOp = "decode_window";
 
-// A layer by its numbers of inputs and outputs.
-using ReadLayer = std::function<Packed(int, int)>;
+// Layers whose inputs lie together by one or two.
+struct ReadLayer {
+  Reader& read;
+  int together;
+  Packed operator()(int inputs, int outputs) const { return read.packed(inputs / together, outputs); }
+};
 
 SharedWeights shared_weights(const ReadLayer& layer, int c) {
   SharedWeights w;
@@ -28,13 +31,14 @@ SharedWeights shared_weights(const ReadLayer& layer, int c) {
   return w;
 }
 
-LayerWeights layer_weights(Reader& read, const ReadLayer& layer, const Window& p) {
+LayerWeights layer_weights(const ReadLayer& layer, const Window& p) {
+  Reader& read = layer.read;
   const int c = p.channels, k = p.samples;
   LayerWeights w;
   w.offsets_and_query = layer(c, 2 * k + c);
-  w.key = {read.vector(int64_t(c) * c), nullptr, kPanel, p.heads * c};
+  w.key = {read.vector(int64_t(c) * c / layer.together), nullptr, kPanel / layer.together, p.heads * c};
   w.key_bias = read.vector(c);
-  w.value = read.packed(c, c), w.output = layer(c, c);
+  w.value = layer(c, c), w.output = layer(c, c);
   w.norm_cross = read.norm(c);
   w.weights[0] = layer(k, c), w.weights[1] = layer(c, c), w.weights[2] = layer(c, k);
   w.position[0] = layer(2 * c, c), w.position[1] = layer(c, c);
@@ -54,7 +58,7 @@ LayerWeights layer_weights(Reader& read, const ReadLayer& layer, const Window& p
 // Floats of one thread's scratch for a block of `rows` pairs: the parts that the two passes take, and their rounding.
 int64_t scratch_size(const Window& p, int64_t rows) {
   const int64_t c = p.channels, k = p.samples;
-  const int64_t sampling = 16 * (2 * p.heads * c + p.heads) + int64_t(kMaxSamples + 2) * c;
+  const int64_t sampling = 16 * (2 * p.heads * c + p.heads + (p.heads + 1) * c / 2) + int64_t(kMaxSamples + 2) * c;
   const int64_t gather = rows * (6 * c + 3 * k + 6) + std::max(sampling, rows * (2 * c + k));
   const int64_t answer = rows * (5 * c + 4 + std::max<int64_t>(p.feedforward, p.padded_queries()));
   const int64_t rounded = rows * std::max<int64_t>(2 * c, p.feedforward) / 2;
@@ -181,11 +185,11 @@ Answer decode_window(const at::Tensor& content, const at::Tensor& reference, at:
   const int together = int(sizes[4]);
   TORCH_CHECK(together == 1 || (together == 2 && storage == Storage::bf16), kOp,
               ": weights are floats, or pairs in bfloat16 as memory, got ", together, " together");
-  const ReadLayer layer = [&](int inputs, int outputs) { return read.packed(inputs / together, outputs); };
+  const ReadLayer layer{read, together};
   const WindowKernels kernels = TAPTRV2_KERNELS(window_kernels, storage, together == 2);
   p.shared = shared_weights(layer, p.channels);
   for (int64_t i = 0; i < layers; ++i) {
-    p.layer = layer_weights(read, layer, p);
+    p.layer = layer_weights(layer, p);
     p.first = i == 0, p.last = i == layers - 1;
     if (queries > 0) run_layer(p, kernels);
   }
