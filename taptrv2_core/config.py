@@ -57,7 +57,7 @@ PUBLISHED = ModelConfig(
 """The network of the TAPTRv2 paper (NeurIPS 2024)."""
 
 SMALL = ModelConfig(
-    name="small", input_size=(256, 256), backbone="compact", channels=128, heads=4,
+    name="small", input_size=(288, 288), backbone="compact", channels=128, heads=4,
     encoder_layers=1, decoder_layers=4, encoder_feedforward=256, decoder_feedforward=512,
     query_align_corners=False, freeze_batch_norm=False, motion="flow", search=True,
 )  # fmt: skip

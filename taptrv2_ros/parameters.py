@@ -110,7 +110,7 @@ class Parameters:
     )
     input_size: int = _parameter(
         0,
-        "Side in pixels of the square that images are reduced or enlarged to for the network; 0: the weights' own, 256 "
+        "Side in pixels of the square that images are reduced or enlarged to for the network; 0: the weights' own, 288 "
         "for small. Larger is more accurate where images have the detail, and slower.",
         limits=(0, 2048),
     )

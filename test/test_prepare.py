@@ -96,7 +96,7 @@ def test_prepared_network_tracks_the_same(dtype: torch.dtype) -> None:
 
 
 def test_bfloat16_tracks_nearly_the_same() -> None:
-    """Streaming positions of the small network, in pixels of its 256 x 256 input."""
+    """Streaming positions of the small network, in pixels of an image of 256 x 256."""
     frames = textured(13)
     exact = tracks(load_quietly("float32"), frames)
     rounded = tracks(load_quietly("bfloat16"), frames)

@@ -23,7 +23,7 @@ def add_input_size(parser: argparse.ArgumentParser) -> None:
     """The option ``--input-size``."""
     parser.add_argument(
         "--input-size", type=size, metavar="N|WxH",
-        help="images are reduced or enlarged to N x N, or W x H, for the network (default: the weights' own, 256 for "
+        help="images are reduced or enlarged to N x N, or W x H, for the network (default: the weights' own, 288 for "
         "small). Larger is more accurate where images have the detail, and slower",
     )  # fmt: skip
 
