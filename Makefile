@@ -1,11 +1,13 @@
 # Two commands for a fresh machine: "make demo" and "make test". Where ROS 2 is sourced, they use it.
 .DEFAULT_GOAL := help
+# Python puts the folder it is started in first on its path; here that would hide the installed package and its ops.
+PYTEST := import sys; sys.path.remove(""); import pytest; sys.exit(pytest.main())
 .PHONY: help demo test soak build lint clean distclean
 
 help:
 	@echo "make demo               play a recording into the live node and draw what it tracks"
 	@echo "make demo INPUT=PATH    the same with a bag or video of yours"
-	@echo "make test               all tests (make test ARGS='-k name' for some, ARGS=-n0 one by one)"
+	@echo "make test               all tests (make test ARGS='-k name' for some of them)"
 	@echo "make soak               the node under load and faults for MINUTES=5, its memory watched"
 	@echo "make build              the ROS package into ./install (messages, node, fused ops)"
 	@echo "make lint               ruff, mypy, clang-format"
@@ -23,7 +25,7 @@ demo: build
 test:
 	@tools/environment.sh dev
 	@tools/build.sh
-	@tools/run.sh python tools/run_tests.py $(ARGS)
+	@tools/run.sh python -c '$(PYTEST)' $(ARGS)
 
 soak: build
 	@tools/run.sh python -m taptrv2_ros.bench.soak --minutes $(or $(MINUTES),5)
