@@ -11,6 +11,7 @@ constexpr int kMaxFrames = 32;  // F
 constexpr int kMaxPairs = 64;   // (frame, query) pairs that go through a layer together
 
 // A linear layer. weight: panels of kPanel outputs, each (inputs, kPanel), zero beyond the last output; bias likewise.
+// With inputs in bfloat16 a pair of them, of one output, stands in a float's place, and `inputs` counts pairs.
 struct Packed {
   const float* weight;
   const float* bias;

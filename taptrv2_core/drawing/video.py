@@ -67,7 +67,7 @@ class VideoWriter:
         planes = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YUV_I420)
         frame = self._av.VideoFrame.from_ndarray(planes, format="yuv420p")
         if self._stream is None:
-            self._stream = self._open()  # as late as can be: who interrupts once there is a file finds an image in it
+            self._stream = self._open()  # as late as can be: a file without an image cannot be opened
         self._encode(frame)
         self.frames += 1
 
