@@ -249,3 +249,5 @@ if __name__ == "__main__":
     small = lively(SMALL)
     for each in ("some begin later", "one frame wanted"):
         test_same_answers(small, each)
+    with pytest.MonkeyPatch.context() as patch:
+        test_bfloat16_memory_is_summed_in_float32(True, patch)
