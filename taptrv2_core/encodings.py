@@ -87,6 +87,8 @@ _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 
 SUPPORTED_ENCODINGS = (*_FORMATS, *_PLANAR)
 
+_TO_RGB = int(getattr(cv2, "IMREAD_COLOR_RGB", 0))  # decoders' own order of colours, since OpenCV 4.11
+
 _DEPTH: dict[str, tuple[type[np.generic], float]] = {
     "16UC1": (np.uint16, 0.001),
     "mono16": (np.uint16, 0.001),
@@ -162,15 +164,15 @@ class CompressedImage:
         if "compressedDepth" in self.format:
             raise ConversionError("compressed depth image", "the tracker needs the camera's colour or grey image topic")
         try:
-            bgr = cv2.imdecode(self.data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+            image = cv2.imdecode(self.data, (_TO_RGB or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION)
         except cv2.error:
-            bgr = None
-        if bgr is None:
+            image = None
+        if image is None:
             raise ConversionError(
                 "compressed image cannot be decoded",
                 f"format '{self.format}', {self.data.size} bytes: damaged, cut short, or neither JPEG nor PNG",
             )
-        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        return np.asarray(image if _TO_RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
     def depth(self) -> DepthImage:
         """Depth as image_transport's ``compressedDepth`` packs it: a header, then a PNG of 16 bits.

@@ -47,14 +47,28 @@ def network_input(image: NDArray[Any], input_size: tuple[int, int], device: torc
     shrinks = image.shape[0] >= height and image.shape[1] >= width
     if image.shape[:2] != (height, width):
         if shrinks and device.type == "cpu" and _by_op(image, input_size):
-            reduced: Tensor = torch.ops.taptrv2.shrink(torch.from_numpy(np.ascontiguousarray(image)), height, width)
-            return reduced.permute(2, 0, 1)
+            return _shrunk(image, input_size).permute(2, 0, 1)
         import cv2  # here, so that training and the ops' checks need only torch and numpy
 
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     tensor = torch.from_numpy(np.ascontiguousarray(image))
     tensor = to_device(tensor, device).permute(2, 0, 1)
     return tensor / 255 if tensor.dtype == torch.uint8 else tensor
+
+
+def reduced(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """A checked image -> (h, w, 3) of the same kind at a smaller size (height, width): areas averaged."""
+    import cv2
+
+    if _by_op(image, size):
+        return np.asarray(cv2.convertScaleAbs(_shrunk(image, size).numpy(), alpha=255))
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))
+
+
+def _shrunk(image: NDArray[Any], size: tuple[int, int]) -> Tensor:
+    """(H, W, 3) uint8 -> (h, w, 3) float32, whole 255ths."""
+    shrunk: Tensor = torch.ops.taptrv2.shrink(torch.from_numpy(np.ascontiguousarray(image)), *size)
+    return shrunk
 
 
 def _by_op(image: NDArray[Any], input_size: tuple[int, int]) -> bool:

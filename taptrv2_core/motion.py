@@ -27,6 +27,7 @@ from torch import Tensor
 
 from taptrv2_core import fused_flow
 from taptrv2_core.geometry import PixelMap, inverse_sigmoid
+from taptrv2_core.images import reduced
 
 LONGEST_SIDE = 640
 """Larger images are reduced to this for flow: more detail costs time, and flow gives up on smooth surfaces sooner."""
@@ -70,8 +71,7 @@ class FlowImage:
         height, width = image.shape[:2]
         factor = max(height, width) / LONGEST_SIDE
         if factor > 1:
-            size = (max(1, round(width / factor)), max(1, round(height / factor)))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            image = reduced(image, (max(1, round(height / factor)), max(1, round(width / factor))))
         if image.dtype != np.uint8:
             image = np.rint(image * 255).astype(np.uint8)
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from taptrv2_core.images import network_input
+from taptrv2_core.images import network_input, reduced
 from taptrv2_core.ops import active_backend, use_backend
 
 SIZES = [  # height and width before and after
@@ -49,6 +49,16 @@ def test_camera_images_are_the_same_to_the_bit() -> None:
         with use_backend("reference"):
             expected = network_input(image, after, CPU)
         assert torch.equal(network_input(image, after, CPU), expected)
+
+
+def test_what_optical_flow_sees_is_the_same() -> None:
+    """But for halves, as above."""
+    image = picture(480, 854)
+    expected = cv2.resize(image, (640, 360), interpolation=cv2.INTER_AREA)
+    with use_backend("reference"):
+        assert np.array_equal(reduced(image, (360, 640)), expected)
+    difference = reduced(image, (360, 640)).astype(int) - expected
+    assert (difference != 0).mean() < 0.001 and np.abs(difference).max() <= 1
 
 
 def test_whole_multiples_are_left_to_opencv() -> None:

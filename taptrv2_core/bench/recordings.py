@@ -86,6 +86,7 @@ def time_recording(job: RecordingJob, repeats: int, tell: Callable[[str], object
 def _rate(job: RecordingJob, changes: dict[str, Any] | None) -> float:
     """Images a second from the first image to the last file; without ``changes`` of the tracker alone."""
     set_up(job.threads)
+    cv2.setNumThreads(1)  # as the command does
     model = partial(network, job.weights, torch.device(job.device), job.dtype, job.input_size)
     with open_recording(job.recording, job.topic) as recording:
         frames = itertools.islice(recording.frames, job.images)

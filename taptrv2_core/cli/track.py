@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import torch
 
 from taptrv2_core.cli import CommandError
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """Track. 0: all of it; 2: partial results; 130: interrupted, with partial results."""
     check_numbers(args, images=1, overlay_width=0, grid=0, seed=0, takeover_interval=1, threads=0)
     keep_freed_memory()
+    cv2.setNumThreads(1)  # its threads spin, in the way of those that track
     if args.threads:
         torch.set_num_threads(args.threads)
     nothing_said = args.queries is None and not args.grid and args.seed is None and not args.click

@@ -115,18 +115,18 @@ class PointDrawer:
         _, new, old = np.intersect1d(numbers, self._ids, assume_unique=True, return_indices=True)
         history[:-1, new], seen[:-1, new] = self._xy[1:, old], self._seen[1:, old]
         history[-1] = np.asarray(xy, dtype=np.float32).reshape(-1, 2)
-        seen[-1] = np.asarray(visible, dtype=bool).reshape(-1)
+        seen[-1] = np.asarray(visible, dtype=bool).reshape(-1) & np.isfinite(history[-1]).all(axis=-1)
         self._ids, self._xy, self._seen = numbers, history, seen
 
     def _draw_tails(self, canvas: Rgb, places: NDArray[np.int32], palette: NDArray[np.uint8], unit: float) -> Rgb:
         """Oldest parts first, the thinnest and darkest; all are blended with the image at once, which costs most."""
-        known: NDArray[np.bool_] = self._seen[1:] & self._seen[:-1] & np.isfinite(self._xy[:-1]).all(axis=-1)
+        known: NDArray[np.bool_] = self._seen[1:] & self._seen[:-1]
         # What lies under a point's own disc is left out: points that hardly move would cost as much as others.
-        outside = (np.abs(places - places[-1]) > self.style.radius * unit * (1 << _SHIFT)).any(axis=-1)
-        shown = known & (outside[1:] | outside[:-1] | (~self._seen[-1] & (places[1:] != places[:-1]).any(axis=-1)))
+        outside = _either(np.abs(places - places[-1]) > self.style.radius * unit * (1 << _SHIFT))
+        shown = known & (outside[1:] | outside[:-1] | (~self._seen[-1] & _either(places[1:] != places[:-1])))
         tracks = np.ascontiguousarray(places.swapaxes(0, 1))  # (N, tail + 1, 2)
         layer = canvas.copy()
-        edges = np.linspace(0, self.style.tail, _BANDS + 1).round().astype(int).tolist()
+        edges = [round(self.style.tail * band / _BANDS) for band in range(_BANDS + 1)]
         for band, (first, last) in enumerate(pairwise(edges), start=1):
             width = max(1, round(self.style.tail_width * unit * band / _BANDS))
             smooth = cv2.LINE_AA if width == 1 else cv2.LINE_8  # smooth wide lines take three times as long
@@ -182,6 +182,11 @@ def _resized(image: Rgb, size: tuple[int, int]) -> Rgb:
     if step > 1:
         image = np.asarray(cv2.resize(image, (width // step, height // step), interpolation=cv2.INTER_AREA))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def _either(pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(..., 2) -> (...), where one of the two is true: a fifth of the time that ``any`` takes."""
+    return np.asarray(pairs[..., 0] | pairs[..., 1])
 
 
 def _fixed_point(xy: NDArray[np.float32], scale: NDArray[np.float64]) -> NDArray[np.int32]:
