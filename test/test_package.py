@@ -16,7 +16,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERFACES = sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")])
-ROS_CORE = {"rclpy", "ament_index_python", "launch", "launch_ros", "cv_bridge", "tf2_ros", "diagnostic_updater"}
+ROS_CORE = {"rclpy", "ament_index_python", "launch", "launch_ros", "tf2_ros", "diagnostic_updater"}
+ROS_OPTIONAL = {"cv_bridge", "message_filters"}
 
 
 def imported_modules(folder: Path) -> set[str]:
@@ -32,7 +33,7 @@ def imported_modules(folder: Path) -> set[str]:
 
 
 def is_ros(module: str) -> bool:
-    return module in ROS_CORE or re.search(r"_(msgs|srvs|interfaces)$", module) is not None
+    return module in ROS_CORE | ROS_OPTIONAL or re.search(r"_(msgs|srvs|interfaces)$", module) is not None
 
 
 def test_versions_agree() -> None:
