@@ -1,5 +1,4 @@
-"""Image data in the encodings of ROS's messages to RGB arrays, without ROS and without cv_bridge, which knows fewer and
-ends the process where it was built for another NumPy."""
+"""Image data in the encodings of ROS's messages to RGB arrays, without ROS and without cv_bridge, which knows fewer."""
 
 from __future__ import annotations
 
@@ -98,6 +97,12 @@ _DEPTH: dict[str, tuple[type[np.generic], float]] = {
 _DEPTH_HEADER = struct.Struct("<iff")  # kind of compression, and two numbers that undo the packing of 32FC1
 
 
+def bytes_per_pixel(encoding: str) -> int:
+    """Bytes of a pixel; 0 in an encoding that is not supported, or whose pixels are spread over planes."""
+    form = _FORMATS.get(encoding)
+    return form.channels * form.depth if form else 0
+
+
 @dataclass(frozen=True)
 class RawImage:
     """An image as ``sensor_msgs/Image`` holds it."""
@@ -110,6 +115,14 @@ class RawImage:
     step: int
     """Bytes of a row, padding included."""
     big_endian: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether `rgb` takes it, its pixels are one after another without padding, and it is not big-endian."""
+        row = self.width * bytes_per_pixel(self.encoding)
+        whole = self.step == row and 0 < row * self.height <= self.data.size
+        odd = self.encoding in _SHARED_COLOUR and self.width % 2
+        return whole and not odd and not self.big_endian and max(self.width, self.height) <= _MAX_SIDE
 
     def rgb(self) -> RgbImage:
         """(H, W, 3) uint8 RGB; may share the memory of ``data``, so do not write into it.

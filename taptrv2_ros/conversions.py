@@ -21,6 +21,7 @@ __all__ = [
     "compressed_to_rgb",
     "frame_message",
     "image_to_rgb",
+    "raw_image",
     "to_depth",
     "to_rgb",
 ]
@@ -31,7 +32,7 @@ def image_to_rgb(message: Image) -> RgbImage:
 
     Raises ConversionError as ``taptrv2_core.encodings.RawImage.rgb`` does.
     """
-    return _raw(message).rgb()
+    return raw_image(message).rgb()
 
 
 def compressed_to_rgb(message: CompressedImage) -> RgbImage:
@@ -66,10 +67,11 @@ def to_depth(message: Image | CompressedImage) -> DepthImage:
 
     Raises ConversionError as the two ``depth`` of ``taptrv2_core.encodings`` do.
     """
-    return _raw(message).depth() if isinstance(message, Image) else _compressed(message).depth()
+    return raw_image(message).depth() if isinstance(message, Image) else _compressed(message).depth()
 
 
-def _raw(message: Image) -> encodings.RawImage:
+def raw_image(message: Image) -> encodings.RawImage:
+    """The same image without ROS, in the message's memory."""
     data = np.frombuffer(message.data, dtype=np.uint8)
     size = (message.height, message.width)
     return encodings.RawImage(data, message.encoding, *size, message.step, bool(message.is_bigendian))

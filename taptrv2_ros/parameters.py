@@ -82,6 +82,12 @@ class Parameters:
         limits=(1, 100),
         change=Change.INACTIVE,
     )
+    image_conversion: str = _parameter(
+        "auto",
+        "Who converts raw images: auto (cv_bridge where it is installed and gives the same pixels, else the node), own "
+        "(the node).",
+        choices=("auto", "own"),
+    )
     result_reliability: str = _parameter(
         "reliable",
         "Reliability of the published tracks: reliable serves every subscriber; best_effort never sends twice.",

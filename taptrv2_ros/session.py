@@ -78,6 +78,7 @@ class TrackingSession:
     Attributes:
         on_reset: called with the reason whenever all images and points were forgotten.
         on_limit: called when memory ran out and `max_points` was lowered.
+        to_rgb: converts images; raises ConversionError.
         points: answers requests about points.
     """
 
@@ -88,6 +89,7 @@ class TrackingSession:
         self._logger = logger
         self.on_reset: Callable[[str], None] = lambda _: None
         self.on_limit: Callable[[], None] = lambda: None
+        self.to_rgb: Callable[[Image | CompressedImage], RgbImage] = to_rgb
         self._headers: dict[int, Header] = {}
         self._told: set[str] = set()
         self._epoch: int | None = None
@@ -127,7 +129,7 @@ class TrackingSession:
             self._reset(reason)
         self._epoch = epoch
         try:
-            rgb = to_rgb(received.message)
+            rgb = self.to_rgb(received.message)
             checked_image(rgb)
         except (ConversionError, ImageError) as error:
             self._refuse(getattr(error, "problem", str(error)), f"image on '{self.topic}' refused: {error}")

@@ -10,6 +10,7 @@ from rclpy.node import Node
 from taptrv2_core import Taptr, encode_images
 from taptrv2_ros.camera import Camera
 from taptrv2_ros.executors import ImageGroup
+from taptrv2_ros.image_bridge import ImageConverter, find_bridge
 from taptrv2_ros.parameter_set import ParameterSet
 from taptrv2_ros.part import CameraContext
 from taptrv2_ros.session import Received, TrackingSession
@@ -27,6 +28,7 @@ class Tracking:
         # Two groups: a request waits for the step in work, and images go on arriving meanwhile.
         self._images, self._requests = ImageGroup(), MutuallyExclusiveCallbackGroup()
         self.cameras: list[Camera] = []
+        self._to_rgb = _converter(node, parameters.shared.image_conversion)
         self._worker.start()
         try:
             for name in parameters.cameras:
@@ -75,7 +77,7 @@ class Tracking:
         )
         context = CameraContext(self._node, name, own, session, self._worker, self._images, self._requests)
         camera = Camera(context)
-        session.on_reset, session.on_limit = camera.on_reset, camera.on_limit
+        session.on_reset, session.on_limit, session.to_rgb = camera.on_reset, camera.on_limit, self._to_rgb
         return camera
 
     def _process(self, batch: dict[Camera, Received]) -> None:
@@ -91,3 +93,10 @@ class Tracking:
             return
         for (camera, frame), image in zip(frames, encoded, strict=True):
             camera.track(frame, image, begun)
+
+
+def _converter(node: Node, choice: str) -> ImageConverter:
+    bridge, text = find_bridge() if choice == "auto" else (None, "image_conversion is own")
+    how = f"by {text}, else by the node itself" if bridge else f"by the node itself ({text})"
+    node.get_logger().info(f"images are converted {how}")
+    return ImageConverter(bridge, node.get_logger())

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from array import array
-from typing import Any
 
 import cv2
 import numpy as np
@@ -134,55 +131,6 @@ def test_bayer(encoding: str) -> None:
     data = mosaic.astype(np.uint16) * 257 if encoding.endswith("16") else mosaic.astype(np.uint8)
     rgb = image_to_rgb(message(data, encoding))
     np.testing.assert_array_equal(rgb, np.broadcast_to((200, 120, 30), (HEIGHT, WIDTH, 3)))
-
-
-# What cv_bridge converts to rgb8, newer ones more: it knows neither nv12 and nv21 nor uyvy and yuyv by these names.
-BRIDGED = [*(name for name in EXACT if not name.startswith("8U")), "yuv422", "yuv422_yuy2", *BAYER]
-# The rest of sensor_msgs' names: signed and floating point numbers, pairs of channels, nv24.
-OTHERS = [f"{kind}C{n}" for kind in ("8U", "8S", "16U", "16S", "32S", "32F", "64F") for n in (1, 2, 3, 4)] + ["nv24"]
-
-
-_PROBE = """
-import cv_bridge
-from sensor_msgs.msg import Image
-cv_bridge.CvBridge().imgmsg_to_cv2(Image(height=2, width=2, step=6, encoding="bgr8", data=bytes(12)), "rgb8")
-"""
-
-
-@pytest.fixture(scope="module")
-def bridge() -> Any:
-    """cv_bridge, where it is installed and able: one that was built for NumPy 1 ends the process under NumPy 2."""
-    bridge = pytest.importorskip("cv_bridge", reason="cv_bridge comes with a native ROS").CvBridge()
-    probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True)
-    if probe.returncode:
-        last = (probe.stderr.strip().splitlines() or [""])[-1]
-        pytest.skip(f"this cv_bridge converts nothing (exit status {probe.returncode}): {last}")
-    return bridge
-
-
-@pytest.mark.parametrize("encoding", BRIDGED)
-def test_the_same_as_cv_bridge(bridge: Any, encoding: str) -> None:
-    mosaic = np.random.default_rng(1).integers(0, 65536, (HEIGHT, WIDTH)).astype(np.uint16)
-    bayer = mosaic if encoding.endswith("16") else (mosaic >> 8).astype(np.uint8)
-    data = EXACT[encoding][0] if encoding in EXACT else YUV.get(encoding, bayer)
-    image = message(data, encoding)
-    try:
-        expected = bridge.imgmsg_to_cv2(image, "rgb16" if encoding.endswith("16") else "rgb8")
-    except Exception as error:
-        if "Unrecognized image encoding" not in str(error):
-            raise
-        pytest.skip(f"this cv_bridge: {error}")
-    if encoding.endswith("16"):  # cv_bridge cuts 16 bits to 8 by a factor of its own
-        expected = cv2.convertScaleAbs(expected, alpha=255.0 / 65535.0)
-    assert np.abs(image_to_rgb(image).astype(int) - expected).max() <= 1
-
-
-@pytest.mark.parametrize("encoding", [name for name in OTHERS if name not in SUPPORTED_ENCODINGS])
-def test_cv_bridge_converts_no_encoding_that_is_refused_here(bridge: Any, encoding: str) -> None:
-    """Why it is not used: it would be asked in vain."""
-    image = message(np.zeros((HEIGHT, WIDTH, 32), dtype=np.uint8), encoding)
-    with pytest.raises(Exception, match=r"(?i)encoding|color|convert|buffer"):
-        bridge.imgmsg_to_cv2(image, "rgb8")
 
 
 def test_every_supported_encoding_is_tested() -> None:

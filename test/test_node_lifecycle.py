@@ -83,6 +83,17 @@ def test_an_inactive_node_answers_and_receives_no_images(robot: Robot) -> None:
 
 
 @pytest.mark.usefixtures("inactive")
+def test_the_log_says_who_converts_images(robot: Robot, log: Path) -> None:
+    assert "images are converted by" in log.read_text()
+    assert robot.transition("cleanup")
+    assert robot.set_parameter("image_conversion", "own").successful
+    assert robot.transition("configure")
+    wait_until(lambda: "by the node itself (image_conversion is own)" in log.read_text(), "who converts")
+    assert robot.transition("cleanup")
+    assert robot.set_parameter("image_conversion", "auto").successful
+
+
+@pytest.mark.usefixtures("inactive")
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
