@@ -154,10 +154,19 @@ def test_a_drawn_video_is_whole_where_its_images_break_off(tmp_path: Path) -> No
     av = pytest.importorskip("av")
     video = DrawnVideo(tmp_path / "clip.mp4", 20, STYLE)
     _ = list(moving_points(video, 5))
-    video._images.write(pickle.dumps(((48, 64, 3), (48, 64), [4], [(5, 5)], [True], "")) + b"rows")
+    video._orders.write(pickle.dumps(((96, 128), (48, 64), [4], [(5, 5)], [True], ""))[:-9])
     video.close()
     with av.open(str(tmp_path / "clip.mp4")) as container:
         assert len(list(container.decode(video=0))) == 5
+
+
+def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    video = DrawnVideo(tmp_path / "clip.mp4", 20, STYLE)
+    _ = list(moving_points(video, 3))
+    with pytest.raises(VideoError, match=r"clip\.mp4: image size changed"):
+        video.write(GREY, [4], [(5, 5)], [True], "")
+    video.close()
 
 
 def test_a_process_that_cannot_draw_is_an_error(tmp_path: Path) -> None:

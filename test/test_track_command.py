@@ -110,7 +110,9 @@ def test_a_file_that_may_not_grow_stops_the_run_with_one_line(film: Path, weight
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 
-    run = start(film, "--weights", weights, "--out", tmp_path, "--grid", "2", preexec_fn=limit)
+    # Small pictures: the limit holds for the memory that is shared with the process that draws, too.
+    words = ("--weights", weights, "--out", tmp_path, "--grid", "2", "--overlay-width", "128")
+    run = start(film, *words, preexec_fn=limit)
     _, errors = run.communicate(timeout=100)
     assert run.returncode == 2, errors
     assert "Traceback" not in errors

@@ -55,12 +55,13 @@ class DrawStyle:
         return scale * width, scale * height
 
 
-def background(image: Rgb, style: DrawStyle) -> Rgb:
-    """What lies behind the points: an image (H, W, 3), never itself, in the size and brightness of the style."""
-    resized = _resized(image, style.picture_size(image))
-    if style.brightness == 1:
-        return np.array(resized, dtype=np.uint8, order="C") if resized is image else resized
-    target = None if resized is image else resized
+def background(image: Rgb, style: DrawStyle, into: Rgb | None = None) -> Rgb:
+    """What lies behind the points: an image (H, W, 3), never itself, in the size and brightness of the style; in an
+    array that has this size already, if one is given."""
+    resized = _resized(image, style.picture_size(image), into)
+    if style.brightness == 1 and resized is not image:
+        return resized
+    target = into if resized is image else resized
     return np.asarray(cv2.convertScaleAbs(resized, target, alpha=style.brightness), dtype=np.uint8)
 
 
@@ -172,16 +173,17 @@ def _text(picture: Rgb, text: str, corner: tuple[int, int], size: float, colour:
     cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, colour, max(1, round(2.4 * size)), cv2.LINE_AA)
 
 
-def _resized(image: Rgb, size: tuple[int, int]) -> Rgb:
+def _resized(image: Rgb, size: tuple[int, int], into: Rgb | None = None) -> Rgb:
     """The image itself where it has that (width, height)."""
     width, height = image.shape[1], image.shape[0]
-    if size[0] >= width:
-        return image if size == (width, height) else np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC))
+    if size == (width, height):
+        return image
+    enlarged, step = size[0] > width, width // size[0]
     # Averaging over whole pixels, and then what is left between the nearest, is five times as fast as averaging alone.
-    step = width // size[0]
     if step > 1:
         image = np.asarray(cv2.resize(image, (width // step, height // step), interpolation=cv2.INTER_AREA))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    method = cv2.INTER_CUBIC if enlarged else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, into, interpolation=method), dtype=np.uint8)
 
 
 def _either(pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
