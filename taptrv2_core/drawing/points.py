@@ -113,7 +113,10 @@ class PointDrawer:
         numbers = np.asarray(ids, dtype=np.int64).reshape(-1)
         history = np.full((len(self._xy), len(numbers), 2), np.nan, np.float32)
         seen = np.zeros(history.shape[:2], bool)
-        _, new, old = np.intersect1d(numbers, self._ids, assume_unique=True, return_indices=True)
+        new: Any = slice(None)
+        old: Any = new
+        if not np.array_equal(numbers, self._ids):
+            _, new, old = np.intersect1d(numbers, self._ids, assume_unique=True, return_indices=True)
         history[:-1, new], seen[:-1, new] = self._xy[1:, old], self._seen[1:, old]
         history[-1] = np.asarray(xy, dtype=np.float32).reshape(-1, 2)
         seen[-1] = np.asarray(visible, dtype=bool).reshape(-1) & np.isfinite(history[-1]).all(axis=-1)
