@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -122,17 +123,33 @@ def test_a_folder_that_is_not_there(video: Path, weights: Path, capsys: pytest.C
 
 
 def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path, weights: Path) -> None:
-    video, out = write_video(tmp_path / "long.mp4", 500), tmp_path / "out.mp4"
+    video, out, partial = (tmp_path / name for name in ("long.mp4", "out.mp4", "out.partial.mp4"))
+    write_video(video, 500)
+    out.write_bytes(b"of an earlier run")
     command = [sys.executable, "-m", "taptrv2_core.cli", "demo", "rainbow", str(video), "--weights", str(weights)]
     process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(out.exists, "the first image")
+    wait_until(partial.exists, "the first image")
     process.send_signal(signal.SIGINT)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    done = len(frames_of(out))
+    done = len(frames_of(partial))
     assert 1 <= done < 500
-    assert said == f"{out}: {done} images (stopped before the end)\n"
+    assert said == f"{partial}: {done} images (stopped before the end)\n"
+    assert out.read_bytes() == b"of an earlier run"
+
+
+def test_a_full_disk_leaves_no_broken_video(video: Path, tmp_path: Path, weights: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    command = [sys.executable, "-m", "taptrv2_core.cli", "demo", "rainbow", str(video), "--weights", str(weights)]
+    words = [*command, "--out", str(tmp_path / "out.mp4")]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=60, preexec_fn=limit)
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert "out.partial.mp4: cannot be " in run.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
 
 
 def test_images_keep_their_numbers_where_some_cannot_be_decoded(

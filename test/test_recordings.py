@@ -288,6 +288,21 @@ def test_a_ros2_bag_that_was_cut_off_gives_what_it_has_and_says_so(
     whole_images_of(file, 24, 36)
 
 
+def test_an_mcap_whose_end_was_never_written_to_the_disk(tmp_path: Path) -> None:
+    file = write_noise(tmp_path / "bag", rosbag2.StoragePlugin.MCAP)
+    whole = file.read_bytes()
+    for share in (0.58, 0.6, 0.62):
+        written = int(len(whole) * share)
+        file.write_bytes(whole[:written] + bytes(len(whole) - written))  # as file systems leave it without power
+        whole_images_of(file, 24, 36)
+
+
+def test_an_mcap_that_was_cut_off_in_its_first_chunk(tmp_path: Path) -> None:
+    file = cut(write_noise(tmp_path / "bag", rosbag2.StoragePlugin.MCAP), 0.02)
+    with pytest.raises(RecordingError, match="cut off before its first whole message"):
+        open_recording(file)
+
+
 @pytest.mark.parametrize("compression", [None, *rosbag1.Writer.CompressionFormat])
 def test_a_ros1_bag_that_was_cut_off_gives_what_it_has_and_says_so(tmp_path: Path, compression: Any) -> None:
     whole_images_of(cut(write_noise_ros1(tmp_path / "old.bag", compression), 0.6), 24, 36)

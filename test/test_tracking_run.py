@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -349,3 +350,15 @@ def test_a_second_run_replaces_the_first(images: Path, weights: Path, tmp_path: 
                      "--images", count, "--bag", "--no-overlay"]) == 0  # fmt: skip
     assert {int(row["frame"]) for row in table_of(tmp_path / "tracks.csv")} == {0, 1, 2}
     assert len({row["id"] for row in table_of(tmp_path / "tracks.csv")}) == 4
+
+
+def test_a_second_run_leaves_nothing_of_the_first_among_its_partial_results(weights: Path, tmp_path: Path) -> None:
+    for module in ("pyarrow", "rosbags"):
+        pytest.importorskip(module)
+    recording = tmp_path / "street"
+    recording.mkdir()
+    cv2.imwrite(str(street(recording) / "99.png"), np.zeros((48, 64, 3), np.uint8))  # of another size: the end
+    for more in (["--table", "parquet", "--bag"], []):
+        assert main(["track", str(recording), "--weights", str(weights), "--out", str(tmp_path / "out"),
+                     "--grid", "2", "--no-overlay", *more]) == 2  # fmt: skip
+    assert {path.name for path in (tmp_path / "out" / "partial").iterdir()} == {"tracks.csv", "tracks.npz", "run.json"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from taptrv2_core.demos.source import Images, open_images
 from taptrv2_core.demos.sticker import Box, Surface, draw_sticker, follow_surface, load_artwork, own_artwork
 from taptrv2_core.drawing import VideoWriter
 from taptrv2_core.encodings import RgbImage
-from taptrv2_core.errors import RecordingError
+from taptrv2_core.errors import RecordingError, VideoError
 from taptrv2_core.evaluation.progress import counting_bar
 from taptrv2_core.extras import optional
 
@@ -69,6 +70,11 @@ def _add_video(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make what was asked for. Returns the exit code."""
+    out = getattr(args, "out", None)
+    if out is not None and not out.parent.is_dir():
+        raise CommandError(f"{out}: the folder {out.parent} does not exist; make it first")
+    if out is not None and out.is_dir():
+        raise CommandError(f"{out}: is a folder; --out names the video")
     demos: dict[str, Callable[[argparse.Namespace], int]] = {"rainbow": _rainbow, "sticker": _sticker, "click": _click}
     return demos[args.demo](args)
 
@@ -116,12 +122,11 @@ def _open(args: argparse.Namespace) -> Images:
 
 
 def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage]) -> int:
-    """Write pictures into the file asked for; what was done stays there, whatever ends it."""
+    """Write pictures into the file asked for, or, if they end too soon, into one beside it whose name says so."""
     path = args.out or Path(f"{args.demo}_{source.name}.mp4")
-    if not path.parent.is_dir():
-        raise CommandError(f"{path}: the folder {path.parent} does not exist; make it first")
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     status = 0
-    with first_interrupt() as interrupted, VideoWriter(path, source.rate) as writer:
+    with first_interrupt() as interrupted, _video(partial, source.rate) as writer:
         try:
             for picture in _with_progress(pictures, source.count, "Drawing"):
                 writer.write(picture)
@@ -134,8 +139,22 @@ def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage
     if not writer.frames:
         print("taptr demo: stopped before the first image was done; nothing is written", file=sys.stderr)
         return status or 1
-    print(f"{path}: {writer.frames} images{' (stopped before the end)' if status else ''}")
+    if status:
+        print(f"{partial}: {writer.frames} images (stopped before the end)")
+    else:
+        partial.replace(path)
+        print(f"{path}: {writer.frames} images")
     return status
+
+
+@contextmanager
+def _video(path: Path, rate: float) -> Iterator[VideoWriter]:
+    try:
+        with VideoWriter(path, rate) as writer:
+            yield writer
+    except VideoError:
+        path.unlink(missing_ok=True)  # without its end no player opens it
+        raise
 
 
 def _with_progress(steps: Iterator[Step], total: int, what: str) -> Iterator[Step]:

@@ -43,7 +43,7 @@ TAPVID = {
     ),
     "kinetics": TapVidSource(
         "TAP-Vid Kinetics", "*_of_*.pkl",
-        f"its labels from https://storage.googleapis.com/dm-tapnet/tapvid_kinetics.zip, its videos as {_PAGE} says",
+        f"https://storage.googleapis.com/dm-tapnet/tapvid_kinetics.zip (labels; {_PAGE} says how to add the videos)",
     ),
     "rgb-stacking": TapVidSource(
         "TAP-Vid RGB-Stacking", "tapvid_rgb_stacking.pkl",

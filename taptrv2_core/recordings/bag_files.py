@@ -23,7 +23,7 @@ SUFFIXES = (".mcap", ".db3", *ROS1, ".mcap.zstd", ".db3.zstd")
 def open_readers(files: Sequence[Path], stack: ExitStack) -> tuple[list[Any], bool]:
     """Readers of a bag's files or folders, closed with ``stack``, and whether one of the files ends too soon.
 
-    Raises what rosbags raises, if nothing can be read.
+    Raises EOFError or what rosbags raises, if nothing can be read.
     """
     module = optional("rosbags.rosbag1" if is_ros1(files) else "rosbags.rosbag2", "rosbags", "reading bags")
     files = [_plain(file, stack) for file in files]
@@ -45,6 +45,8 @@ def open_readers(files: Sequence[Path], stack: ExitStack) -> tuple[list[Any], bo
             readers += _entered([_mended(part, module)], stack)
     if cut and any(connection.msgcount for reader in readers for connection in reader.connections):
         return readers, True
+    if len(readers) == len(parts):
+        raise EOFError("cut off before its first whole message") from failure
     raise failure
 
 

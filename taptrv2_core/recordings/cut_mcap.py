@@ -1,6 +1,6 @@
 """MCAP files that end too soon: a recorder that lost its power could not write the index that readers begin with.
 
-Their whole records are read as a file without an index, which the format allows: a footer is put behind the last one.
+File systems may leave zeros behind, where the length of a file reached the disk and its content did not. The whole records are read as a file without an index, which the format allows: a footer is put behind the last one.
 """
 
 from __future__ import annotations
@@ -52,13 +52,22 @@ def cut_mcap(path: Path) -> CutMcap | None:
         file.seek(max(0, size - len(_MAGIC)))
         if file.read() == _MAGIC and size > len(_FOOTER):
             return None
-        while True:
-            file.seek(end)
-            head = file.read(_RECORD_HEAD)
-            after = end + _RECORD_HEAD + int.from_bytes(head[1:], "little")
-            if len(head) < _RECORD_HEAD or after > size:
-                return CutMcap(path, end)
-            end = after
+        return CutMcap(path, _end_of_records(file, end, size))
+
+
+def _end_of_records(file: BinaryIO, start: int, size: int) -> int:
+    """Bytes up to the end of the last whole record."""
+    last = end = start
+    while True:
+        file.seek(end)
+        head = file.read(_RECORD_HEAD)
+        if head[:1] == b"\0":  # no kind of record: zeros, which may have begun in the record before
+            file.seek(end - 1)
+            return last if file.read(1) == b"\0" else end
+        after = end + _RECORD_HEAD + int.from_bytes(head[1:], "little")
+        if len(head) < _RECORD_HEAD or after > size:
+            return end
+        last, end = end, after
 
 
 class _Mended(io.RawIOBase):

@@ -6,13 +6,15 @@ import shutil
 from pathlib import Path
 
 PARTIAL = "partial"
+_TRACKS = ("tracks.csv", "tracks.parquet", "tracks.npz", "tracks.rrd", "tracks_bag", "overlay.mp4")
+"""Each is written with some options and not with others."""
 
 
 class Workspace:
     """Where the files of one run are written and what becomes of those of the runs before it."""
 
     def __init__(self, folder: Path, names: list[str], recording: Path) -> None:
-        """``names`` of the files and folders this run will write.
+        """``names`` of the files and folders this run will write. Partial results of a run before it are removed.
 
         Raises OSError: the folder cannot be made, the recording itself would be replaced, or a folder of that name is
         not one of ours.
@@ -20,14 +22,15 @@ class Workspace:
         self.folder = folder
         self.partial = folder / PARTIAL
         self._names = names
-        for target in (place / name for name in names for place in (folder, self.partial)):
+        partial = [self.partial / name for name in {*names, *_TRACKS}]
+        for target in (*(folder / name for name in names), *partial):
             _check_replaceable(target, recording)
         try:
             self.partial.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"{self.partial}: cannot be made for the results: {error.strerror}") from error
-        for name in names:
-            _remove(self.partial / name)
+        for path in partial:
+            _remove(path)
 
     def publish(self) -> None:
         """Everything is whole: move it up, in place of what an earlier run left there."""
