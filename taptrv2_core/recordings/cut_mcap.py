@@ -1,6 +1,7 @@
 """MCAP files that end too soon: a recorder that lost its power could not write the index that readers begin with.
 
-File systems may leave zeros behind, where the length of a file reached the disk and its content did not. The whole records are read as a file without an index, which the format allows: a footer is put behind the last one.
+File systems may leave zeros behind, where the length of a file reached the disk and its content did not. The whole
+records are read as a file without an index, which the format allows: a footer is put behind the last one.
 """
 
 from __future__ import annotations
