@@ -37,6 +37,8 @@ class ModelConfig:
 
     search: bool = False
     """Whether lost points are searched for in the whole image (`taptrv2_core.search`)."""
+    refine: bool = False
+    """Whether answers are corrected by the image's own pixels around them (`taptrv2_core.refine`); with "flow" only."""
 
     @property
     def head_channels(self) -> int:
@@ -59,7 +61,7 @@ PUBLISHED = ModelConfig(
 SMALL = ModelConfig(
     name="small", input_size=(288, 288), backbone="compact", channels=128, heads=4,
     encoder_layers=1, decoder_layers=4, encoder_feedforward=256, decoder_feedforward=512,
-    query_align_corners=False, freeze_batch_norm=False, motion="flow", search=True,
+    query_align_corners=False, freeze_batch_norm=False, motion="flow", search=True, refine=True,
 )  # fmt: skip
 """The network whose weights this project trains and ships; real time on a CPU."""
 

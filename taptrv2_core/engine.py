@@ -88,7 +88,7 @@ class SlidingWindow:
         # State before the newest frame's commit, and whether queries have joined it since: then it commits again.
         self._before: QueryState | None = None
         self._stale = False
-        self._motion = MotionPrior() if model.config.motion == "flow" else None
+        self._motion = MotionPrior(model.host_refiner(), self.slots) if model.config.motion == "flow" else None
         self._asked: tuple[Tensor, Asked] | None = None  # of these initial contents
         self._ring = FrameRing(model)
         self._graphs = WindowGraphs(model)
@@ -183,7 +183,7 @@ class SlidingWindow:
             self.state = new if self.state is None else self.state.joined(new)
         self._starts += [frame] * position.shape[1]
         if self._motion is not None:
-            self._motion.add(position[0], newest=frame == self.frame)
+            self._motion.add(position[0], age=self.frame - frame)
 
     def keep(self, rows: list[int]) -> None:
         """Keep only the queries in these rows."""

@@ -18,6 +18,7 @@ from taptrv2_core.processor import cpu_has_bfloat16
 if TYPE_CHECKING:
     from taptrv2_core.cuda_graphs import RecordedEncoding
     from taptrv2_core.fused_projection import FusedProjection
+    from taptrv2_core.refine import Refiner
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -29,6 +30,7 @@ class Fast:
     Attributes:
         backbone: batch norm folded into the convolutions, channels last.
         projection: of the levels, where there is an op for it.
+        refiner: in float32 on the CPU, whatever the network runs in and on.
         positions: the newest level shapes, with position code and reference of their tokens.
         encodings: on a GPU, the way from images to memory as it was recorded, by the images' shape.
         pool: the memory that all CUDA graphs of the model share.
@@ -36,6 +38,7 @@ class Fast:
 
     backbone: nn.Module
     projection: FusedProjection | None = None
+    refiner: Refiner | None = None
     positions: tuple[Sequence[tuple[int, int]], tuple[Tensor, Tensor]] | None = None
     encodings: dict[tuple[int, ...], RecordedEncoding] = field(default_factory=dict)
     pool: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ from taptrv2_core.inference import Fast, folded
 from taptrv2_core.layers import mlp, modules
 from taptrv2_core.ops import active_backend
 from taptrv2_core.prepared import Linear, Prepared
+from taptrv2_core.refine import Refiner
 from taptrv2_core.search import Search
 from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks
 
@@ -88,6 +90,7 @@ class Taptr(Prepared):
         self.class_embed = self.transformer.decoder.class_embed
         self.query_between_window_updater = mlp(3 * c, c, c)
         self.search = Search(config) if config.search else None
+        self.refiner = Refiner() if config.refine else None
 
     def prepare(self, dtype: torch.dtype | None = None) -> Taptr:
         """Make the network fast for tracking: eval mode, no gradients, another dtype if given; returns itself.
@@ -96,13 +99,20 @@ class Taptr(Prepared):
         trained, moved, converted or loaded; weights changed in place by other means need another `prepare`.
         """
         self.requires_grad_(False).eval()
-        backbone = folded(self.backbone[0], dtype or self.dtype)  # before the weights are rounded
+        backbone = folded(self.backbone[0], dtype or self.dtype)  # before the weights are rounded, and
+        refiner = self.host_refiner()
         self.to(dtype or self.dtype)
         for module in self.modules():
             if isinstance(module, Prepared) and module is not self:
                 module.derive()
-        self.derived = Fast(backbone, FusedProjection.of(self.input_proj))
+        self.derived = Fast(backbone, FusedProjection.of(self.input_proj), refiner)
         return self
+
+    def host_refiner(self) -> Refiner | None:
+        """The refiner in float32 on the CPU, where the images are that it works on; None if there is none."""
+        if self.derived is not None or self.refiner is None:
+            return None if self.derived is None else self.derived.refiner
+        return copy.deepcopy(self.refiner).requires_grad_(False).to("cpu", torch.float32).eval()
 
     @property
     def device(self) -> torch.device:

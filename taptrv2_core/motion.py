@@ -10,12 +10,16 @@ to it, the more the farther a point followed forward and back again misses where
 measurement of variance R: while the two agree to within `GATE`, flow's prediction is moved towards it by the share
 K = P / (P + R), and P becomes (1 - K) P; otherwise the answer is the network's and P is R.
 
+Where a network has a `Refiner`, that makes another measurement, after flow and before the window: by how much the
+pixels around a point have to be moved to fit those around its query in the query's own image. It says its variance.
+
 Where flow cannot be trusted, the answer is the network's alone, but it begins at the best guess: where flow leads if
 that comes back at least nearly, else as far from the last answer as the points around were moved.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,6 +32,7 @@ from torch import Tensor
 from taptrv2_core import fused_flow
 from taptrv2_core.geometry import PixelMap, inverse_sigmoid
 from taptrv2_core.images import reduced
+from taptrv2_core.refine import Look, Refiner, patches
 
 LONGEST_SIDE = 640
 """Larger images are reduced to this for flow: more detail costs time, and flow gives up on smooth surfaces sooner."""
@@ -37,6 +42,8 @@ NETWORK_VARIANCE = 1.0
 """R, square pixels."""
 FLOW_VARIANCE = (0.01, 10.0)
 """What a frame of flow adds to P: square pixels, and square pixels for every pixel by which the point misses."""
+REFINER_VARIANCE = 0.01
+"""Added to the square of the refiner's spread: it is as sure again of what it said of the frame before."""
 GATE = 4.0
 RETURN = 1.0
 """Pixels within which a point followed forward and back again must return."""
@@ -62,6 +69,10 @@ class FlowImage:
     def pyramid(self) -> Tensor:
         """As the op of flow reads it; it is needed for two frames."""
         return fused_flow.pyramid(self.grey)
+
+    def around(self, position: Tensor) -> Tensor:
+        """Patches around places (N, 2) in [0, 1], as `Refiner` takes them."""
+        return patches(torch.from_numpy(self.grey).unsqueeze(0), self.pixels.to_pixels(position).unsqueeze(0))[0]
 
     @classmethod
     def of(cls, image: NDArray[Any], input_size: tuple[int, int]) -> FlowImage:
@@ -113,16 +124,23 @@ class Prediction:
 class MotionPrior:
     """The last answer of each query, and where flow takes it in the next frame. Rows are those of the engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, refiner: Refiner | None = None, held: int = 1) -> None:
+        """``refiner``: on the host, in float32; ``held``: how many images back queries may be given."""
+        self._refiner = refiner
+        self._look: Look | None = None
         self._image: FlowImage | None = None
+        self._held: deque[FlowImage] = deque(maxlen=held)
         self._begun = _given(torch.zeros(0, 2), newest=True)
         self._position = self._begun.position
         self._visible = self._known = self._begun.known
         self._variance = self._begun.variance
 
-    def add(self, position: Tensor, newest: bool) -> None:
-        """More queries, (N, 2) x, y in [0, 1]; ``newest``: of the newest frame, so that these are its answers."""
-        new = _given(position, newest)
+    def add(self, position: Tensor, age: int) -> None:
+        """More queries, (N, 2) x, y in [0, 1], of the frame ``age`` before the newest; if 0, these are its answers."""
+        new = _given(position, newest=age == 0)
+        if self._refiner is not None:
+            look = self._refiner.look(self._held[-1 - age].around(new.position))
+            self._look = look if self._look is None else self._look.joined(look)
         self._begun = self._begun.joined(new)
         self._position = torch.cat((self._position, new.position))
         self._visible = torch.cat((self._visible, new.known))
@@ -133,6 +151,7 @@ class MotionPrior:
         """Keep only the queries in ``rows`` (n,) int64."""
         rows = rows.cpu()
         self._begun = self._begun.kept(rows)
+        self._look = None if self._look is None else self._look.kept(rows)
         self._position, self._variance = self._position[rows], self._variance[rows]
         self._visible, self._known = self._visible[rows], self._known[rows]
 
@@ -146,6 +165,7 @@ class MotionPrior:
     def enter(self, image: FlowImage) -> Prediction:
         """A new frame: where the queries begin in it."""
         before, self._image = self._image, image
+        self._held.append(FlowImage(image.grey, image.pixels))  # without its pyramid, which two frames need
         position, variance, gain = self._position.clone(), self._variance.clone(), torch.ones_like(self._variance)
         rows = (self._known & self._visible).nonzero().flatten()
         if before is not None and len(rows) and before.grey.shape == image.grey.shape:
@@ -157,9 +177,20 @@ class MotionPrior:
             position[rows] = image.pixels.to_position(torch.from_numpy(moved).double())
             rows, missed_by = rows[torch.from_numpy(trusted)], torch.from_numpy(missed[trusted]).double() * unit
             variance[rows] += FLOW_VARIANCE[0] + FLOW_VARIANCE[1] * missed_by
+            if self._refiner is not None and self._look is not None and len(rows):
+                position[rows], variance[rows] = self._refined(image, rows, position[rows], variance[rows])
             gain[rows] = variance[rows] / (variance[rows] + NETWORK_VARIANCE)
         self._begun = Prediction(position, self._known, gain, variance)
         return self._begun
+
+    def _refined(self, image: FlowImage, rows: Tensor, position: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions (n, 2) of the queries in ``rows`` (n,), and their variance, after the refiner's measurement."""
+        assert self._refiner is not None and self._look is not None
+        offset, spread = (t.double() for t in self._refiner(self._look.kept(rows), image.around(position)))
+        share = variance / (variance + torch.exp(2 * spread) + REFINER_VARIANCE)
+        share = torch.where(torch.linalg.vector_norm(offset, dim=-1) < GATE, share, 0)
+        pixels = image.pixels.to_pixels(position) + share.unsqueeze(1) * offset * max(image.grey.shape) / UNIT
+        return image.pixels.to_position(pixels), (1 - share) * variance
 
 
 def _given(position: Tensor, newest: bool) -> Prediction:

@@ -80,7 +80,7 @@ def test_where_points_begin_by_how_well_flow_returns(monkeypatch: pytest.MonkeyP
     prior = MotionPrior()
     prior.enter(images[0])
     start = torch.tensor([[0.5, 0.5], [0.2, 0.8], [0.5, 0.53]], dtype=torch.float64)
-    prior.add(start, newest=True)
+    prior.add(start, age=0)
     begun = prior.enter(images[1])
     assert (begun.gain < 1).tolist() == [True, False, False]
     moved = (begun.position - start).numpy() * (SIZE[0] - 1)
@@ -95,7 +95,7 @@ def test_large_images_are_reduced_and_pixels_still_agree() -> None:
     assert max(images[0].grey.shape) <= LONGEST_SIDE
     prior.enter(images[0])
     start = torch.tensor([[0.4, 0.5]], dtype=torch.float64)
-    prior.add(start, newest=True)
+    prior.add(start, age=0)
     begun = prior.enter(images[1])
     moved = (begun.position - start)[0] * 1500 * (SIZE[0] - 1) / SIZE[0]
     np.testing.assert_allclose(moved.numpy(), (24, -12), atol=0.3)
@@ -107,9 +107,9 @@ def test_hidden_and_late_points_are_not_moved() -> None:
     prior = MotionPrior()
     prior.enter(images[0])
     start = torch.full((3, 2), 0.4, dtype=torch.float64)
-    prior.add(start[:2], newest=True)
+    prior.add(start[:2], age=0)
     prior.answer(start[:2], torch.tensor([True, False]))
-    prior.add(start[2:], newest=False)
+    prior.add(start[2:], age=1)
     prior.keep(torch.tensor([1, 2]))
     begun = prior.enter(images[1])
     assert torch.equal(begun.position, start[1:])
@@ -120,7 +120,7 @@ def test_hidden_and_late_points_are_not_moved() -> None:
 def test_an_image_of_another_size_moves_nothing() -> None:
     prior = MotionPrior()
     prior.enter(FlowImage.of(drifting(1)[0], SIZE))
-    prior.add(torch.full((1, 2), 0.4), newest=True)
+    prior.add(torch.full((1, 2), 0.4), age=0)
     begun = prior.enter(FlowImage.of(drifting(1, (48, 80))[0], SIZE))
     assert begun.gain.tolist() == [1]
     assert torch.equal(begun.position, torch.full((1, 2), 0.4, dtype=torch.float32).double())
@@ -141,7 +141,7 @@ def test_the_networks_share_grows_with_flows_doubt() -> None:
     start = torch.tensor([[0.4, 0.4], [0.4, 0.5], [0.5, 0.4]], dtype=torch.float64)
     prior = MotionPrior()
     prior.enter(images[0])
-    prior.add(start, newest=True)
+    prior.add(start, age=0)
     prior.answer(start, torch.ones(3, dtype=torch.bool))
     first = prior.enter(images[1])
     assert bool((first.variance >= FLOW_VARIANCE[0]).all()) and bool((first.gain < 0.1).all())

@@ -13,6 +13,7 @@ import torch
 from tiny import TINY, tiny_model
 
 from taptrv2_core import SMALL, Taptr
+from taptrv2_core.checkpoint import load_model, save_checkpoint
 from taptrv2_core.cli import main
 from taptrv2_core.engine import SlidingWindow
 from taptrv2_core.errors import CheckpointError
@@ -263,10 +264,27 @@ def test_batch_norm_is_measured_before_it_is_frozen(clips: Clips) -> None:
     assert torch.equal(before, first.running_mean)
 
 
-def test_a_stage_for_the_search_alone_needs_a_network_with_one(tmp_path: Path) -> None:
-    stage = replace(STAGE, contrast=0.0, tracking=0.0, search=1.0)
-    with pytest.raises(ValueError, match="'learner' does not have"):
+@pytest.mark.parametrize("what", ["search", "refine"])
+def test_a_stage_for_what_stands_beside_the_network_needs_one_that_has_it(tmp_path: Path, what: str) -> None:
+    stage = replace(STAGE, contrast=0.0, tracking=0.0, **{what: 1.0})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'tiny' trains nothing that 'learner' has"):
         Trainer(options(tmp_path, stage), ALONE, SyntheticSource(0, ALONE.device))
+
+
+def test_the_refiner_is_trained_beside_a_network_that_stays_as_it_is(tmp_path: Path) -> None:
+    """Given weights without one, as those of before there was one."""
+    save_checkpoint(tiny_model(config=replace(LEARNER, motion="flow")), tmp_path / "before.pt")
+    stage = replace(STAGE, steps=3, frames=3, contrast=0.0, tracking=0.0, refine=1.0, freeze_batch_norm=True)
+    wanted = replace(
+        options(tmp_path / "run", stage, init=str(tmp_path / "before.pt")),
+        config=replace(LEARNER, motion="flow", refine=True),
+    )
+    trainer = Trainer(wanted, ALONE, SyntheticSource(0, ALONE.device))
+    first = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.run()
+    changed = {name for name, value in trainer.model.state_dict().items() if not torch.equal(value, first[name])}
+    assert changed == {f"refiner.{name}" for name, _ in trainer.model.refiner.named_parameters()}  # type: ignore[union-attr]
+    assert load_model(tmp_path / "run" / "weights.pt", "cpu").config.refine
 
 
 def test_clips_made_ahead_are_the_sources_own() -> None:

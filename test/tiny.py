@@ -10,7 +10,7 @@ from taptrv2_core import SMALL, ModelConfig, Taptr
 
 TINY = replace(
     SMALL, name="tiny", input_size=(64, 64), channels=32, heads=2, decoder_layers=2,
-    encoder_feedforward=64, decoder_feedforward=64, motion="none", search=False,
+    encoder_feedforward=64, decoder_feedforward=64, motion="none", search=False, refine=False,
 )  # fmt: skip
 
 

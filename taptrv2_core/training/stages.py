@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,22 @@ class Stage:
     """Weight of the contrastive loss on memory."""
     search: float = 0.0
     """Weight of the search for lost points; where it is the only loss, nothing else is trained."""
+    refine: float = 0.0
+    """Weight of the refiner's loss; it does not need the network."""
     tracking: float = 1.0
     """Weight of position and visibility losses; 0 leaves the decoder out."""
     freeze_batch_norm: bool = False
 
     @property
-    def search_alone(self) -> bool:
-        """Whether only the search is trained, on features as they are."""
+    def beside(self) -> bool:
+        """Whether only what stands beside the network is trained, search or refiner; features stay as they are."""
         return self.contrast == 0 and self.tracking == 0
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "name": str, "steps": int, "size": (list, tuple), "frames": int, "points": int, "batch": int,
     "lr_start": (int, float), "lr_end": (int, float), "provisional": int, "contrast": (int, float),
-    "search": (int, float),
+    "search": (int, float), "refine": (int, float),
     "tracking": (int, float), "speed": (list, tuple), "freeze_batch_norm": bool,
 }  # fmt: skip
 
@@ -60,6 +62,11 @@ _SEARCH = Stage(
     freeze_batch_norm=True,
 )  # fmt: skip
 
+_REFINE = Stage(
+    "refine", 900, (480, 640), 10, 200, 1, 3e-3, 1e-5, speed=(0.3, 6), contrast=0.0, tracking=0.0, refine=1.0,
+    freeze_batch_norm=True,
+)  # fmt: skip
+
 CURRICULA: dict[str, tuple[Stage, ...]] = {
     "cpu": (
         Stage("contrast", 300, (128, 128), 3, 64, 12, 1e-3, 1e-3, speed=(3, 20), contrast=1.0, tracking=0.0),
@@ -72,21 +79,24 @@ CURRICULA: dict[str, tuple[Stage, ...]] = {
             "long clips", 700, (256, 256), 20, 96, 1, 1e-4, 5e-6, provisional=2, contrast=0.2, freeze_batch_norm=True
         ),
         _SEARCH,
+        _REFINE,
     ),
     "gpu": (
         Stage("contrast", 1000, (128, 128), 3, 64, 128, 7e-4, 7e-4, speed=(3, 20), contrast=1.0, tracking=0.0),
         Stage("small images", 8000, (128, 128), 8, 96, 64, 7e-4, 5e-4, speed=(0.6, 6), provisional=1),
         Stage("full size", 8000, (256, 256), 12, 128, 32, 5e-4, 3e-4, speed=(0.5, 4), provisional=1),
         Stage("long clips", 8000, (256, 256), 24, 128, 16, 3e-4, 1e-6, provisional=2, contrast=0.2, search=0.1),
+        replace(_REFINE, steps=2000, batch=4),
     ),
     "gpu-continue": (
         Stage("full size", 1250, (256, 256), 12, 128, 32, 8e-4, 5e-4, (0.5, 4), 1, contrast=0.2, search=0.1),
         Stage("long clips", 1000, (256, 256), 24, 96, 16, 5e-4, 1e-6, provisional=2, contrast=0.2, search=0.1),
     ),
+    "refine": (_REFINE,),
     "published": (Stage("kubric", 200_000, (512, 512), 24, 800, 1, 2e-4, 2e-5, contrast=0.0, freeze_batch_norm=True),),
 }
-"""``cpu`` and ``gpu`` train the small network from scratch, ``gpu-continue`` trains given weights on; ``published`` is
-the paper's recipe on Kubric."""
+"""``cpu`` and ``gpu`` train the small network from scratch, ``gpu-continue`` trains given weights on, ``refine``
+the refiner of given ones alone; ``published`` is the paper's recipe on Kubric."""
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> tuple[int, int] | None:

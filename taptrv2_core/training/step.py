@@ -11,6 +11,7 @@ from taptrv2_core.model import Taptr
 from taptrv2_core.training.contrast import contrastive_loss
 from taptrv2_core.training.flow import imitated_flow
 from taptrv2_core.training.losses import LossWeights, Truth, start_positions, track_loss
+from taptrv2_core.training.refining import refine_loss
 from taptrv2_core.training.searching import search_loss
 from taptrv2_core.training.stages import Stage
 from taptrv2_core.training.unroll import commit_ends, encode_clips, unroll
@@ -30,11 +31,16 @@ class TrainingStep(nn.Module):
     def forward(self, video: Tensor, truth: Truth, stage: Stage, bf16: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and its parts. Random choices (provisional windows, negatives) come from torch's generator."""
         with torch.autocast(video.device.type, torch.bfloat16, enabled=bf16):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not stage.search_alone):
-                encoded = encode_clips(self.model, video)
             loss, parts = video.new_zeros(()), {}
+            if stage.refine > 0 and self.model.refiner is not None:
+                refine = refine_loss(self.model.refiner, video, truth)
+                loss, parts["refine"] = loss + stage.refine * refine, refine.detach()
+            if stage.beside and stage.search == 0:
+                return loss, parts
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not stage.beside):
+                encoded = encode_clips(self.model, video)
             if stage.search > 0 and self.model.search is not None:
-                frames = None if stage.search_alone else SEARCHED
+                frames = None if stage.beside else SEARCHED
                 search = search_loss(self.model, encoded, truth, frames)
                 loss, parts["search"] = loss + stage.search * search, search.detach()
             if stage.contrast > 0:

@@ -79,8 +79,10 @@ class Trainer:
     """One run of training; `run` does it."""
 
     def __init__(self, options: TrainOptions, workers: Workers, source: ClipSource) -> None:
-        if not options.config.search and any(stage.search_alone for stage in options.stages):
-            raise ValueError(f"stages: one trains nothing but the search, which {options.config.name!r} does not have")
+        for stage in options.stages:
+            has = (stage.search > 0 and options.config.search) or (stage.refine > 0 and options.config.refine)
+            if stage.beside and not has:
+                raise ValueError(f"stages: {stage.name!r} trains nothing that {options.config.name!r} has")
         self.options, self.workers = options, workers
         self.began = time.monotonic() if options.began is None else options.began
         self.step = 0
@@ -168,7 +170,7 @@ class Trainer:
         if (
             in_stage == 0
             and stage.freeze_batch_norm
-            and not stage.search_alone
+            and not stage.beside
             and not (index and self.options.stages[index - 1].freeze_batch_norm)
         ):
             videos = (self.source.batch(self.step + i, stage).video for i in range(SETTLING_BATCHES))
@@ -275,16 +277,17 @@ class Trainer:
 
 
 def _as_configured(model: Taptr, config: ModelConfig, name: str) -> Taptr:
-    """The model with what weights need not have: another ``motion``, and a search that starts untrained."""
-    given = replace(model.config, motion=config.motion, search=config.search)
+    """The model with what weights need not have: another ``motion``, and search and refiner that start untrained."""
+    given = replace(model.config, motion=config.motion, search=config.search, refine=config.refine)
     if asdict(given) != asdict(config):
         raise ValueError(f"init {name!r}: {model.config} is not {config}")
-    if config.search == model.config.search:
+    if (config.search, config.refine) == (model.config.search, model.config.refine):
         model.config = given
         return model
     extended = Taptr(config)
     extended.load_state_dict(model.state_dict(), strict=False)
-    start_search(extended)
+    if not model.config.search:
+        start_search(extended)
     extended.trained, extended.source = model.trained, model.source
     return extended
 
