@@ -112,7 +112,9 @@ class Taptr(Prepared):
         """The refiner in float32 on the CPU, where the images are that it works on; None if there is none."""
         if self.derived is not None or self.refiner is None:
             return None if self.derived is None else self.derived.refiner
-        return copy.deepcopy(self.refiner).requires_grad_(False).to("cpu", torch.float32).eval()
+        refiner = copy.deepcopy(self.refiner).requires_grad_(False).to("cpu", torch.float32).eval()
+        refiner.derive()
+        return refiner
 
     @property
     def device(self) -> torch.device:

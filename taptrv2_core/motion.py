@@ -171,26 +171,29 @@ class MotionPrior:
         if before is not None and len(rows) and before.grey.shape == image.grey.shape:
             xy, unit = before.pixels.to_pixels(position[rows]).float().numpy(), UNIT / max(image.grey.shape)
             moved, missed = follow(before, image, xy)
-            trusted = missed < RETURN
-            lost = missed >= NEARLY
+            trusted, lost = missed < RETURN, missed >= NEARLY
             moved[lost] = xy[lost] + mean_step(xy[trusted] * unit, (moved - xy)[trusted], xy[lost] * unit)
+            found = rows[torch.from_numpy(trusted)]
+            grown = variance[found].numpy() + FLOW_VARIANCE[0] + FLOW_VARIANCE[1] * unit * missed[trusted]
+            if self._refiner is not None and self._look is not None and len(found):
+                moved[trusted], grown = self._refined(image, found, moved[trusted], grown)
             position[rows] = image.pixels.to_position(torch.from_numpy(moved).double())
-            rows, missed_by = rows[torch.from_numpy(trusted)], torch.from_numpy(missed[trusted]).double() * unit
-            variance[rows] += FLOW_VARIANCE[0] + FLOW_VARIANCE[1] * missed_by
-            if self._refiner is not None and self._look is not None and len(rows):
-                position[rows], variance[rows] = self._refined(image, rows, position[rows], variance[rows])
-            gain[rows] = variance[rows] / (variance[rows] + NETWORK_VARIANCE)
+            variance[found] = torch.from_numpy(grown)
+            gain[found] = variance[found] / (variance[found] + NETWORK_VARIANCE)
         self._begun = Prediction(position, self._known, gain, variance)
         return self._begun
 
-    def _refined(self, image: FlowImage, rows: Tensor, position: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictions (n, 2) of the queries in ``rows`` (n,), and their variance, after the refiner's measurement."""
+    def _refined(
+        self, image: FlowImage, rows: Tensor, xy: NDArray[np.float32], variance: NDArray[np.float64]
+    ) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+        """Predictions xy (n, 2) in pixels of the queries in ``rows`` (n,), and their variance (n,), after the refiner's
+        measurement."""
         assert self._refiner is not None and self._look is not None
-        offset, spread = (t.double() for t in self._refiner(self._look.kept(rows), image.around(position)))
-        share = variance / (variance + torch.exp(2 * spread) + REFINER_VARIANCE)
-        share = torch.where(torch.linalg.vector_norm(offset, dim=-1) < GATE, share, 0)
-        pixels = image.pixels.to_pixels(position) + share.unsqueeze(1) * offset * max(image.grey.shape) / UNIT
-        return image.pixels.to_position(pixels), (1 - share) * variance
+        aligned = self._refiner.align(self._look, rows, image.grey, torch.from_numpy(xy))
+        offset, spread = (part.double().numpy() for part in aligned)
+        share = variance / (variance + np.exp(2 * spread) + REFINER_VARIANCE)
+        share = np.where(np.linalg.norm(offset, axis=-1) < GATE, share, 0)
+        return xy + share[:, None] * offset * (max(image.grey.shape) / UNIT), (1 - share) * variance
 
 
 def _given(position: Tensor, newest: bool) -> Prediction:

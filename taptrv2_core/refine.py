@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from taptrv2_core.fused_refine import FusedRefiner
 from taptrv2_core.layers import mlp
+from taptrv2_core.prepared import Prepared
 
 SIDE = 31
 """Samples along a side of a patch."""
@@ -77,8 +81,10 @@ def patches(images: Tensor, xy: Tensor) -> Tensor:
     return sampled.unflatten(2, (-1, SIDE)).squeeze(1)
 
 
-class Refiner(nn.Module):
+class Refiner(Prepared):
     """Aligns patches with those of the queries."""
+
+    derived: FusedRefiner | None
 
     def __init__(self, channels: int = 16) -> None:
         super().__init__()
@@ -93,6 +99,26 @@ class Refiner(nn.Module):
         self.middle = nn.Parameter(-2 * (place[:, None] ** 2 + place**2))
         self.damping = nn.Parameter(torch.tensor(-1.0))
         self.spread = mlp(3 * len(LONGEST_STEPS) + 4 + channels, 32, 32, 1)
+
+    def derive(self) -> None:
+        """Pack the weights for the op, where there is one for them."""
+        self.derived = FusedRefiner.of(self)
+
+    def align(self, look: Look, rows: Tensor, grey: NDArray[np.uint8], xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the middles of what was looked at are in a newer image; in one op where that is possible.
+
+        Args:
+            look: of M queries.
+            rows: (N,) int64, those of them that are asked for.
+            grey: (h, w).
+            xy: (N, 2) x, y in its pixels, where their points seem to be.
+
+        Returns:
+            As `forward`, from ``xy`` on.
+        """
+        if self.derived is not None and self.derived.usable(grey):
+            return self.derived(look, rows, grey, xy)
+        return self(look.kept(rows), patches(torch.from_numpy(grey).unsqueeze(0), xy.unsqueeze(0))[0])  # type: ignore[no-any-return]
 
     def look(self, patches: Tensor) -> Look:
         """What to keep of patches (N, `SIDE`, `SIDE`), grey levels."""
@@ -163,8 +189,7 @@ def _gradient(features: Tensor) -> Tensor:
 
 def _moved(features: Tensor, offset: Tensor) -> Tensor:
     """Features around a place that is offset (N, 2) cells from the middle."""
-    count, _, height, width = features.shape
-    unit = torch.eye(2, 3, device=features.device).expand(count, 2, 3)
-    grid = F.affine_grid(unit, [count, 1, height, width], align_corners=False)
-    grid = grid + (offset * 2 / width)[:, None, None]
+    height, width = features.shape[-2:]
+    unit = torch.eye(2, 3, device=features.device).unsqueeze(0)
+    grid = F.affine_grid(unit, [1, 1, height, width], align_corners=False) + (offset * 2 / width)[:, None, None]
     return F.grid_sample(features, grid, padding_mode="border", align_corners=False)

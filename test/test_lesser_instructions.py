@@ -12,7 +12,7 @@ import pytest
 
 from taptrv2_core.ops import active_backend
 
-FILES = ("shrink", "fused_flow", "fused_search", "fused_projection", "fused_encoder", "fused_conv")
+FILES = ("shrink", "fused_flow", "fused_refine", "fused_search", "fused_projection", "fused_encoder", "fused_conv")
 
 
 @pytest.mark.skipif(active_backend("cpu") != "fused", reason="the fused ops are not built")

@@ -47,4 +47,9 @@ TORCH_LIBRARY(taptrv2, m) {
   m.def(
       "flow(Tensor before, Tensor after, int height, int width, Tensor xy) "
       "-> (Tensor moved, Tensor returned, Tensor found)");
+  // Patches of a grey image (H, W) uint8 around points (N, 2) aligned with rows (N) of what is kept of M others, on a
+  // CPU: taptrv2_core/fused_refine.py.
+  m.def(
+      "refine(Tensor image, Tensor xy, Tensor rows, Tensor features, Tensor weight, Tensor contrast, "
+      "Tensor parameters) -> (Tensor offset, Tensor spread)");
 }

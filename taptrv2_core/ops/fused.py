@@ -221,3 +221,10 @@ def _flow_pyramid_fake(image: Tensor) -> Tensor:
 @torch.library.register_fake("taptrv2::flow")
 def _flow_fake(before: Tensor, after: Tensor, height: int, width: int, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(xy), torch.empty_like(xy), xy.new_empty((len(xy),), dtype=torch.bool)
+
+
+@torch.library.register_fake("taptrv2::refine")
+def _refine_fake(
+    image: Tensor, xy: Tensor, rows: Tensor, features: Tensor, weight: Tensor, contrast: Tensor, parameters: Tensor
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(xy), xy.new_empty((len(xy),))

@@ -6,6 +6,7 @@
 #include "../encode.h"
 #include "../flow.h"
 #include "../project.h"
+#include "../refine.h"
 #include "../search.h"
 #include "../shrink.h"
 
@@ -59,6 +60,11 @@ struct FlowKernels {
   void (*flow_points)(const Flow&, int64_t first, int64_t last);
 };
 
+// Some points aligned. Scratch: kRefineScratch floats.
+struct RefineKernels {
+  void (*refine_points)(const Refine&, int64_t first, int64_t last, float* scratch);
+};
+
 // Some rows of an image that is reduced.
 struct ShrinkKernels {
   void (*shrink_rows)(const Shrink&, int first, int last, float* scratch);
@@ -73,6 +79,7 @@ SearchKernels search_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 FlowKernels flow_kernels();
+RefineKernels refine_kernels();
 }  // namespace baseline
 #if defined(__x86_64__)
 namespace avx2 {
@@ -84,6 +91,7 @@ SearchKernels search_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 FlowKernels flow_kernels();
+RefineKernels refine_kernels();
 }  // namespace avx2
 namespace avx512 {
 Kernels kernels(Storage storage, int channels);
@@ -94,6 +102,7 @@ SearchKernels search_kernels(Storage storage);
 ConvolveKernels convolve_kernels(Storage storage);
 ShrinkKernels shrink_kernels();
 FlowKernels flow_kernels();
+RefineKernels refine_kernels();
 }  // namespace avx512
 #endif
 

@@ -19,6 +19,7 @@ namespace {
 #include "convolve.inl"
 #include "shrink.inl"
 #include "flow.inl"
+#include "refine.inl"
 
 template <typename T, int W, int COUNT>
 Kernels table_of() {
@@ -91,6 +92,8 @@ ConvolveKernels convolve_kernels(Storage storage) {
 ShrinkKernels shrink_kernels() { return {shrink_rows}; }
 
 FlowKernels flow_kernels() { return {halve_rows, flow_points}; }
+
+RefineKernels refine_kernels() { return {refine_points}; }
 
 }  // namespace TAPTRV2_ISA
 }  // namespace taptrv2
