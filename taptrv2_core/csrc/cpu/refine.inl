@@ -92,7 +92,7 @@ inline float sample_patch(const Refine& p, const float* xy, float* planes) {
   }
   const float mean = refine_total(sums) / (kSide * kSide);
   for (int y = 0; y < kSide; ++y) {
-    grey[y * kLine + kSide] = mean;
+    grey[y * kLine + kSide] = mean;  // it adds nothing, and is 0 in the planes
     for (int x = 0; x < kLine; x += kRefineLanes) {
       const RefineLanes v = refine_load(grey + y * kLine + x) - mean;
       squares += v * v;
