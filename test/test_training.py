@@ -25,6 +25,7 @@ from taptrv2_core.training.data import SyntheticSource, half_of, to_truth
 from taptrv2_core.training.initial import initialise
 from taptrv2_core.training.losses import Truth, start_positions
 from taptrv2_core.training.parallel import Workers
+from taptrv2_core.training.report import scale
 from taptrv2_core.training.stages import CURRICULA, Stage, as_json, load_stages, stage_at, total_steps
 from taptrv2_core.training.state import load_state, save_state
 from taptrv2_core.training.step import TrainingStep, set_training_mode, settle_batch_norm
@@ -269,6 +270,11 @@ def test_a_stage_for_what_stands_beside_the_network_needs_one_that_has_it(tmp_pa
     stage = replace(STAGE, contrast=0.0, tracking=0.0, **{what: 1.0})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'tiny' trains nothing that 'learner' has"):
         Trainer(options(tmp_path, stage), ALONE, SyntheticSource(0, ALONE.device))
+
+
+def test_losses_below_zero_are_drawn_too() -> None:
+    assert scale([{"loss": 2.0, "norm": -1.0}, {"loss": 1.0, "search": 0.5}]) == "log"
+    assert scale([{"loss": 2.0}, {"loss": -0.5, "refine": -0.5}]) == "linear"
 
 
 def test_the_refiner_is_trained_beside_a_network_that_stays_as_it_is(tmp_path: Path) -> None:

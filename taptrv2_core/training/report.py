@@ -54,6 +54,9 @@ class Progress:
         return text if minutes_left is None else f"{text}, time is up in {minutes_left:.0f} min"
 
 
+LOSSES = ("loss", "contrast", "moved", "visibility", "search", "refine")
+
+
 class Log:
     """Appends JSON lines; each has "step" and "minutes" of training so far."""
 
@@ -76,6 +79,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda row: row["step"])
 
 
+def scale(rows: list[dict[str, Any]]) -> str:
+    """Of the losses' axis; the refiner's, a likelihood, may be negative."""
+    return "log" if all(row[name] > 0 for row in rows for name in LOSSES if name in row) else "linear"
+
+
 def plot(log: Path, image: Path) -> bool:
     """Loss and held-out accuracy against minutes as a picture; False where matplotlib is not installed."""
     try:
@@ -89,10 +97,11 @@ def plot(log: Path, image: Path) -> bool:
     train = [row for row in rows if row["kind"] == "train"]
     held = [row for row in rows if row["kind"] == "held-out"]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
-    for name in ("loss", "contrast", "moved", "visibility"):
+    for name in LOSSES:
         chosen = [row for row in train if name in row]
-        left.plot([row["minutes"] for row in chosen], [row[name] for row in chosen], label=name, linewidth=0.8)
-    left.set(xlabel="minutes", yscale="log", title="training")
+        if chosen:
+            left.plot([row["minutes"] for row in chosen], [row[name] for row in chosen], label=name, linewidth=0.8)
+    left.set(xlabel="minutes", yscale=scale(train), title="training")
     for name in ("delta_avg", "within_1", "occlusion_accuracy", "always_visible"):
         right.plot([row["minutes"] for row in held], [row[name] for row in held], label=name)
     right.set(xlabel="minutes", ylim=(0, 1), title="held out, streaming answer")
