@@ -165,7 +165,8 @@ def _npz_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     except OSError:
         raise
     except Exception as error:  # ValueError, EOFError, BadZipFile, and more from damaged files
-        raise QueryError(f"{path}: not an NPZ file of plain arrays: {error}") from error
+        reason = "" if "pickle" in str(error) else f": {error}"  # NumPy takes what is no NPZ for one
+        raise QueryError(f"{path}: not an NPZ file of plain arrays{reason}") from error
     points = arrays.pop("query_points", None)
     if points is not None:
         if points.ndim != 2 or points.shape[1] != 3:

@@ -165,6 +165,14 @@ def test_interrupted_command_prints_and_writes_what_it_has(
         assert [row["video"] for row in csv.DictReader(file)] == ["goat", "goat"]
 
 
+@pytest.mark.parametrize("option", ["--csv", "--json"])
+def test_a_file_that_cannot_be_written_is_named(davis: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs a device that is always full")
+    assert main(["evaluate", "davis", str(davis), "--model", "none", option, "/dev/full"]) == 1
+    assert "/dev/full" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_command_in_its_own_process(davis: Path) -> None:
     words = [sys.executable, "-m", "taptrv2_core.cli", "evaluate", "davis", str(davis), "--model", "none"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)

@@ -85,6 +85,7 @@ def test_a_bad_row_is_named(tmp_path: Path, name: str, text: str, message: str) 
     with pytest.raises(QueryError, match=re.escape(message)) as caught:
         read_queries(written(tmp_path, name, text))
     assert "\n" not in str(caught.value)
+    assert "pickle" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -297,6 +297,14 @@ def test_an_mcap_whose_end_was_never_written_to_the_disk(tmp_path: Path) -> None
         whole_images_of(file, 24, 36)
 
 
+def test_a_file_compressed_as_a_whole_whose_end_was_never_written(tmp_path: Path) -> None:
+    file = write_noise(tmp_path / "bag", rosbag2.StoragePlugin.SQLITE3, rosbag2.CompressionMode.FILE)
+    whole = file.read_bytes()
+    written = int(len(whole) * 0.6)
+    file.write_bytes(whole[:written] + bytes(len(whole) - written))
+    whole_images_of(file, 24, 36)
+
+
 def test_an_mcap_that_was_cut_off_in_its_first_chunk(tmp_path: Path) -> None:
     file = cut(write_noise(tmp_path / "bag", rosbag2.StoragePlugin.MCAP), 0.02)
     with pytest.raises(RecordingError, match="cut off before its first whole message"):

@@ -18,7 +18,9 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from taptrv2_core.errors import CheckpointError, MissingPackageError, QueryError, RecordingError
@@ -72,6 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"taptr {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Names the file in what goes wrong while it is written; a full disk does not say which one it was."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import torch
 
-from taptrv2_core.cli import CommandError
+from taptrv2_core.cli import CommandError, writing
 from taptrv2_core.cli.interrupt import first_interrupt
 from taptrv2_core.cli.options import add_input_size, check_numbers, network
 from taptrv2_core.config import PUBLISHED
@@ -83,9 +83,11 @@ def run(args: argparse.Namespace) -> int:
         tables.append(paper_table(results, dataset.name, args.query))
     print(*tables, sep="\n\n")
     if args.csv is not None:
-        write_csv(args.csv, results)
+        with writing(args.csv):
+            write_csv(args.csv, results)
     if args.json is not None:
-        write_json(args.json, about, results)
+        with writing(args.json):
+            write_json(args.json, about, results)
     if partial:
         print(f"taptr evaluate: interrupted after {about['videos']} of {videos} videos", file=sys.stderr)
     return 130 if partial else 0

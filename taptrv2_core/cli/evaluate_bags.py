@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from taptrv2_core.cli import writing
 from taptrv2_core.cli.evaluate_bag import add_job_arguments, check_job_numbers, job_from
 from taptrv2_core.cli.interrupt import first_interrupt
 from taptrv2_core.cli.options import check_numbers
@@ -52,9 +53,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(devices)} workers: {', '.join(devices)}", file=sys.stderr)
         results = _run(LocalProcesses(devices), jobs)
     args.out.mkdir(parents=True, exist_ok=True)
-    write_summary_csv(args.out / "summary.csv", results)
-    (args.out / "summary.html").write_text(render_summary(results), encoding="utf-8")
-    return _report(args.out, results)
+    code = _report(args.out, results)
+    with writing(args.out / "summary.csv"):
+        write_summary_csv(args.out / "summary.csv", results)
+    with writing(args.out / "summary.html"):
+        (args.out / "summary.html").write_text(render_summary(results), encoding="utf-8")
+    return code
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:

@@ -92,6 +92,7 @@ def _plain(file: Path, stack: ExitStack) -> Path:
     if file.suffix != ".zstd":
         return file
     target = Path(stack.enter_context(TemporaryDirectory(prefix="taptr_bag_")), file.stem)
-    with zstd().open(file, "rb") as packed, target.open("wb") as plain, suppress(EOFError):
+    ends_too_soon = (EOFError, zstd().ZstdError)  # the second where what follows are zeros or otherwise damaged
+    with zstd().open(file, "rb") as packed, target.open("wb") as plain, suppress(*ends_too_soon):
         shutil.copyfileobj(packed, plain)
     return target

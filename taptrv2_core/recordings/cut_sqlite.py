@@ -61,4 +61,4 @@ class CutSqlite:
         rows: list[tuple[int, int, int]] = []
         with suppress(sqlite3.DatabaseError):
             rows.extend(self._database.execute("SELECT timestamp, topic_id, id FROM messages NOT INDEXED ORDER BY id"))
-        return rows
+        return [row for row in rows if None not in row]  # which is how pages of zeros are read
