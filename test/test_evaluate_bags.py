@@ -192,6 +192,15 @@ def test_an_address_without_a_cluster_is_said_at_once(
     assert f"--ray {address}: nothing answers there" in capsys.readouterr().err
 
 
+def test_results_that_cannot_be_written_are_said_before_any_work(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taptrv2_core.cli.evaluate_bags._run", lambda *_: pytest.fail("it began"))
+    (tmp_path / "taken").touch()
+    assert main(["evaluate-bags", str(folder), "--out", str(tmp_path / "taken")]) == 1
+    assert "taken: cannot be written: File exists" in capsys.readouterr().err
+
+
 def test_a_fault_nobody_foresaw_is_one_line_with_its_traceback_in_a_file(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     check_job_numbers(args)
     check_numbers(args, workers=1)
     jobs = _jobs(args)
+    with writing(args.out):  # before hours of work
+        args.out.mkdir(parents=True, exist_ok=True)
     if args.ray is not None:
         cluster = RayCluster(args.ray, args.device, args.threads)
         print(cluster.description, file=sys.stderr)
@@ -52,7 +54,6 @@ def run(args: argparse.Namespace) -> int:
         devices = local_devices(args.device, args.threads, args.workers)
         print(f"{len(devices)} workers: {', '.join(devices)}", file=sys.stderr)
         results = _run(LocalProcesses(devices), jobs)
-    args.out.mkdir(parents=True, exist_ok=True)
     code = _report(args.out, results)
     with writing(args.out / "summary.csv"):
         write_summary_csv(args.out / "summary.csv", results)
