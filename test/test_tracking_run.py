@@ -352,6 +352,17 @@ def test_a_second_run_replaces_the_first(images: Path, weights: Path, tmp_path: 
     assert len({row["id"] for row in table_of(tmp_path / "tracks.csv")}) == 4
 
 
+def test_results_of_an_earlier_run_that_are_not_replaced_are_named(
+    images: Path, weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tracks.rrd").write_bytes(b"of before")
+    assert main(["track", str(images), "--weights", str(weights), "--out", str(tmp_path), "--grid", "2",
+                 "--images", "3", "--no-overlay"]) == 0  # fmt: skip
+    said = "".join(capfd.readouterr())
+    assert f"{tmp_path}: tracks.rrd are an earlier run's, left as they were" in said
+    assert (tmp_path / "tracks.rrd").read_bytes() == b"of before"
+
+
 def test_a_second_run_leaves_nothing_of_the_first_among_its_partial_results(weights: Path, tmp_path: Path) -> None:
     for module in ("pyarrow", "rosbags"):
         pytest.importorskip(module)

@@ -213,3 +213,5 @@ class Run:
             (workspace.partial / SUMMARY).write_text(json.dumps(about, indent=2, default=str) + "\n", encoding="utf-8")
         if whole:
             workspace.publish()
+            if older := workspace.older():
+                self._tell(f"Note     {workspace.folder}: {', '.join(older)} are an earlier run's, left as they were")

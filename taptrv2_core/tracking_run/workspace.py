@@ -41,6 +41,10 @@ class Workspace:
         if not any(self.partial.iterdir()):
             self.partial.rmdir()
 
+    def older(self) -> list[str]:
+        """Results in the folder that this run does not write: an earlier one's, with other options."""
+        return [name for name in _TRACKS if name not in self._names and (self.folder / name).exists()]
+
     def discard(self) -> None:
         """Nothing was done: remove what this run began."""
         for name in self._names:
