@@ -19,9 +19,9 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from taptrv2_core.errors import CheckpointError, MissingPackageError, QueryError, RecordingError
 from taptrv2_core.startup import needed_packages, settle_environment
@@ -29,6 +29,10 @@ from taptrv2_core.startup import needed_packages, settle_environment
 
 class CommandError(Exception):
     """Something the user can put right; the message says what, where and what to do."""
+
+
+class SecondInterrupt(KeyboardInterrupt):
+    """Ctrl-C while the first one is still being heeded: the process is to end at once."""
 
 
 class Command(NamedTuple):
@@ -71,9 +75,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         print(f"taptr {args.command}: {error}", file=sys.stderr)
         return 2 if isinstance(error, (RecordingError, QueryError)) else 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"taptr {args.command}: interrupted", file=sys.stderr)
+        if isinstance(error, SecondInterrupt):
+            _leave(130)
         return 130
+
+
+def _leave(status: int) -> NoReturn:
+    """End without Python's own end: that kills threads still in C++ when they come back, and so aborts the process."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 @contextmanager

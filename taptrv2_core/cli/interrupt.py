@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from taptrv2_core.cli import SecondInterrupt
 from taptrv2_core.evaluation.progress import say
 
 
 @contextmanager
 def first_interrupt() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C (or SIGTERM) has come. The second one raises KeyboardInterrupt."""
+    """Whether Ctrl-C (or SIGTERM) has come. The second one raises SecondInterrupt."""
     came = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if came.is_set():
-            raise KeyboardInterrupt
+            raise SecondInterrupt
         came.set()
         say("interrupted: finishing what was begun (once more: at once)")
 
