@@ -244,6 +244,18 @@ def test_recording_that_breaks_off_keeps_what_was_tracked(
     assert np.load(partial / "tracks.npz")["points"].shape == (4, done, 2)
 
 
+def test_queries_of_which_no_image_comes_are_no_success(
+    bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queries = tmp_path / "points.csv"
+    queries.write_text("stamp,x,y\n1e9,30,20\n")
+    assert main(words(bag, weights, tmp_path / "out", "--images", 3, "--queries", queries)) == 2
+    captured = capsys.readouterr()
+    assert "partial results: no point was tracked" in captured.err and "points.csv" in captured.err
+    report = json.loads((tmp_path / "out" / "partial" / "metrics.json").read_text())
+    assert (report["images"], report["points"], report["complete"]) == (3, 0, False)
+
+
 def test_where_stamps_break_off_points_are_forgotten_as_in_the_node(
     weights: Path, queries: Path, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,8 @@ def evaluate_recording(job: Job, start_progress: StartProgress = no_progress, st
                 replay = _finish(outputs, lambda: replayer.run(frames, advance, stop))
     if not replay.tracks:
         raise RecordingError(f"{job.input}: {replay.problem}")
+    if points.unmet and not points.asked:
+        replay.problem = replay.problem or "no point was tracked: no query's image came, or none could be used"
     judged = to_judge(replay, points, queries, truth)
     notes = _notes(replay, decoder, points)
     outcome = write_results(workspace.partial, job, recording, model, replay, judged, notes)

@@ -62,7 +62,7 @@ class Outcome:
     points: int
     figures: Figures
     problem: str = ""
-    """Why the recording was not tracked to its end; empty if it was."""
+    """Why the recording was not tracked to its end, or no point in it; empty if all is well."""
     interrupted: bool = False
     notes: tuple[str, ...] = ()
     """What else the reader has to know: images left out, queries not asked."""

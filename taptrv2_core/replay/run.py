@@ -41,7 +41,7 @@ class Replay:
     resets: list[str] = field(default_factory=list)
     """Where all points were forgotten, as the live node does, and why."""
     problem: str = ""
-    """Why the recording was not tracked to its end; empty if it was."""
+    """Why the recording was not tracked to its end, or no point in it; empty if all is well."""
     interrupted: bool = False
     frame_size: tuple[int, int] = (0, 0)
     """(height, width)."""
