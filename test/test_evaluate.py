@@ -61,11 +61,25 @@ def test_no_samples_is_an_error() -> None:
         evaluate([NeverMoves()], [])
 
 
-def test_an_interrupted_evaluation_has_the_videos_before() -> None:
-    asked = iter((False, True))
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        (0, {}),
+        (1, {"never moves": ["a"]}),  # of the first video what there is, afterwards videos that all methods have done
+        (2, {"never moves": ["a"], "OpenCV LK": ["a"]}),
+        (3, {"never moves": ["a"], "OpenCV LK": ["a"]}),
+        (4, {"never moves": ["a", "b"], "OpenCV LK": ["a", "b"]}),
+    ],
+)
+def test_an_evaluation_interrupted_after_some_runs(runs: int, expected: dict[str, list[str]]) -> None:
+    done: list[str] = []
     samples = [moving_sample("a"), moving_sample("b")]
-    results = evaluate([NeverMoves(), LucasKanade()], samples, stop=lambda: next(asked))
-    assert [[name for name, _ in result.videos] for result in results] == [["a"], ["a"]]
+    results = evaluate(
+        [NeverMoves(), LucasKanade()], samples, lambda sample, method: done.append(method), lambda: len(done) == runs
+    )
+    assert len(done) == runs
+    assert {result.name: [name for name, _ in result.videos] for result in results} == expected
+    assert all(result.frames == FRAMES * len(result.videos) for result in results)
 
 
 def test_streaming_and_refined_agree_where_a_window_commits(model: Taptr) -> None:

@@ -9,7 +9,10 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from tiny import tiny_model
 
 from taptrv2_core import Taptr, save_checkpoint
 from taptrv2_core.cli import COMMANDS, main
-from taptrv2_core.evaluation.baselines import NeverMoves
+from taptrv2_core.evaluation.baselines import LucasKanade, NeverMoves
 from taptrv2_core.evaluation.tracking import Floats, Ints, TrackResult, Video
 
 
@@ -149,20 +152,47 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert "measure accuracy on videos with ground truth" in capsys.readouterr().out
 
 
+def interrupt_during(method: type[NeverMoves] | type[LucasKanade], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while this method is on the first video."""
+
+    def interrupted(self: Any, video: Video, query_frame: Ints, query_xy: Floats) -> TrackResult:
+        signal.raise_signal(signal.SIGINT)
+        return track(self, video, query_frame, query_xy)
+
+    track = method.track
+    monkeypatch.setattr(method, "track", interrupted)
+
+
+@pytest.mark.parametrize(
+    ("method", "clips", "whole", "rows"),
+    [(NeverMoves, 1, 0, ["never moves"]), (LucasKanade, 2, 1, ["never moves", "OpenCV LK"])],
+)
 def test_interrupted_command_prints_and_writes_what_it_has(
+    davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    method: type[NeverMoves] | type[LucasKanade], clips: int, whole: int, rows: list[str],
+) -> None:  # fmt: skip
+    interrupt_during(method, monkeypatch)
+    words = ["evaluate", "davis", str(davis), "--model", "none", "--clips", str(clips)]
+    assert main([*words, "--csv", str(tmp_path / "v.csv")]) == 130
+    captured = capsys.readouterr()
+    assert f"interrupted after {whole} of {clips} videos" in captured.err and "videos: 1" in captured.out
+    with (tmp_path / "v.csv").open() as file:
+        assert [(row["video"], row["method"]) for row in csv.DictReader(file)] == [("goat", name) for name in rows]
+
+
+def test_a_command_interrupted_before_any_result_says_so(
     davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def track(self: NeverMoves, video: Video, query_frame: Ints, query_xy: Floats) -> TrackResult:
-        signal.raise_signal(signal.SIGINT)  # while the first video is under way
-        return still(self, video, query_frame, query_xy)
+    @contextmanager
+    def interrupted() -> Iterator[Callable[[], bool]]:
+        yield lambda: True
 
-    still = NeverMoves.track
-    monkeypatch.setattr(NeverMoves, "track", track)
-    assert main(["evaluate", "davis", str(davis), "--model", "none", "--csv", str(tmp_path / "v.csv")]) == 130
+    monkeypatch.setattr("taptrv2_core.cli.evaluate.first_interrupt", interrupted)
+    words = ["evaluate", "davis", str(davis), "--model", "none", "--csv", str(tmp_path / "v.csv")]
+    assert main(words) == 130
     captured = capsys.readouterr()
-    assert "interrupted after 1 of 2 videos" in captured.err and "videos: 1" in captured.out
-    with (tmp_path / "v.csv").open() as file:
-        assert [row["video"] for row in csv.DictReader(file)] == ["goat", "goat"]
+    assert captured.out == "" and captured.err.endswith("taptr evaluate: interrupted after 0 of 2 videos\n")
+    assert not (tmp_path / "v.csv").exists()
 
 
 @pytest.mark.parametrize("option", ["--csv", "--json"])

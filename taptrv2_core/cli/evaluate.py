@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print the tables, write the files asked for. 0: all videos; 130: interrupted, with those before."""
+    """Evaluate, print the tables, write the files asked for. 0: all videos; 130: interrupted, with what is whole."""
     for file in (args.csv, args.json):
         if file is not None and not file.parent.is_dir():
             raise CommandError(f"{file}: the folder {file.parent} does not exist; make it first")
@@ -75,7 +75,18 @@ def run(args: argparse.Namespace) -> int:
     samples = itertools.islice(dataset.samples, args.clips)
     with first_interrupt() as interrupted, progress_bar(videos * len(trackers)) as progress:
         results = evaluate(trackers, samples, progress, interrupted)
-        partial = interrupted() and len(results[0].videos) < videos
+    if results:
+        _report(args, dataset, model, results)
+    whole = len(results[0].videos) if len(results) == len(trackers) else 0
+    if not interrupted() or whole == videos:
+        return 0
+    rest = "; the table is of the methods that had done the first" if results and not whole else ""
+    print(f"taptr evaluate: interrupted after {whole} of {videos} videos{rest}", file=sys.stderr)
+    return 130
+
+
+def _report(args: argparse.Namespace, dataset: Dataset, model: Taptr | None, results: list[MethodResults]) -> None:
+    """Print the tables, write the files asked for."""
     about = _about(args, dataset, model, results)
     print(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in about.items()), end="\n\n")
     tables = [metrics_table(results), breakdown_table(results)]
@@ -88,9 +99,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         with writing(args.json):
             write_json(args.json, about, results)
-    if partial:
-        print(f"taptr evaluate: interrupted after {about['videos']} of {videos} videos", file=sys.stderr)
-    return 130 if partial else 0
 
 
 def _dataset(args: argparse.Namespace) -> Dataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from taptrv2_core.evaluation.breakdown import Tally, breakdown, merge
 from taptrv2_core.evaluation.metrics import Metrics, average, tapvid_metrics
@@ -60,26 +61,51 @@ def evaluate(
         trackers: the methods.
         samples: the videos.
         progress: called after each run.
-        stop: asked before each video; where it says so, the results are those of the videos before.
+        stop: asked before each run; where it says so, the results are those of the videos that every method has done,
+            or, if there is none yet, of the methods that have done the first: none, if none has.
 
     Raises:
         ValueError: no samples.
     """
     results = [MethodResults(tracker.name) for tracker in trackers]
+    sample = None
     for sample in samples:
-        if stop():
-            break
-        for tracker, into in zip(trackers, results, strict=True):
-            begin = time.perf_counter()
-            both_ways = sample.query_mode == "strided"
-            run = track_both_ways if both_ways else _track_forward
-            tracks = run(tracker, sample.video, sample.query_frame, sample.query_xy)
-            into.seconds += time.perf_counter() - begin
-            into.frames += len(sample.video) * (2 if both_ways else 1)
-            into.videos.append((sample.name, score(tracks, sample)))
-            merge(into.groups, breakdown(tracks, sample))
+        done: list[_Run] = []
+        for tracker in trackers:
+            if stop():
+                break
+            done.append(_track(tracker, sample))
             if progress is not None:
                 progress(sample.name, tracker.name)
-    if not any(result.videos for result in results):
+        whole = len(done) == len(trackers)
+        if whole or not results[0].videos:
+            for into, run in zip(results, done, strict=False):
+                _add(into, run, sample)
+        if not whole:
+            break
+    if sample is None:
         raise ValueError("there were no videos to evaluate on")
-    return results
+    return [result for result in results if result.videos]
+
+
+class _Run(NamedTuple):
+    """One method on one sample."""
+
+    tracks: TrackResult
+    seconds: float
+    frames: int
+
+
+def _track(tracker: PointTracker, sample: Sample) -> _Run:
+    begin = time.perf_counter()
+    both_ways = sample.query_mode == "strided"
+    run = track_both_ways if both_ways else _track_forward
+    tracks = run(tracker, sample.video, sample.query_frame, sample.query_xy)
+    return _Run(tracks, time.perf_counter() - begin, len(sample.video) * (2 if both_ways else 1))
+
+
+def _add(into: MethodResults, run: _Run, sample: Sample) -> None:
+    into.seconds += run.seconds
+    into.frames += run.frames
+    into.videos.append((sample.name, score(run.tracks, sample)))
+    merge(into.groups, breakdown(run.tracks, sample))
