@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -308,8 +310,18 @@ def test_clips_made_ahead_are_the_sources_own() -> None:
     assert not any(process.is_alive() for process in made._processes)
 
 
+def test_a_run_that_time_ends_says_what_it_began_and_ended_with(tmp_path: Path) -> None:
+    stage = replace(STAGE, steps=100_000)
+    began = time.monotonic()
+    Trainer(options(tmp_path, stage, minutes=0.15), ALONE, SyntheticSource(0, ALONE.device)).run()
+    assert time.monotonic() - began < 60 * 0.15 + 3
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    measured = [row["step"] for row in rows if row["kind"] == "held-out"]
+    assert measured[0] == 0 < measured[-1]
+
+
 def test_a_generator_that_fails_is_said(tmp_path: Path) -> None:
-    stage = replace(STAGE, points=0)
+    stage = replace(STAGE, frames=0)
     trainer = Trainer(options(tmp_path, stage, generators=1), ALONE, SyntheticSource(0, ALONE.device))
     with pytest.raises(TrainingError, match="step 0: a process that makes clips failed: ValueError: ClipConfig"):
         trainer.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 import time
 from collections import deque
@@ -103,7 +104,7 @@ class Trainer:
         self._signal: int | None = None
         self._recent: deque[dict[str, Tensor]] = deque(maxlen=options.log_every)
         self._held_out: tuple[tuple[int, int], Clips] | None = None
-        self._slowest = 0.0
+        self._slowest = self._measuring = 0.0  # seconds that a step, and the newest measurement, took
         self._text = ""
 
     def _new_model(self) -> Taptr:
@@ -125,8 +126,10 @@ class Trainer:
     def _run(self) -> dict[str, float]:
         self.options.out.mkdir(parents=True, exist_ok=True)
         progress = Progress(total_steps(self.options.stages), self.step, quiet=not self.workers.leads)
-        saved = measured = time.monotonic()
         with _signals(self._on_signal):
+            if self.step == 0:
+                self._measure(progress)  # what the run begins with
+            saved = measured = time.monotonic()
             while (where := stage_at(self.options.stages, self.step)) is not None:
                 if self.workers.any(self._signal is not None or self._time_is_up()):
                     break
@@ -143,7 +146,8 @@ class Trainer:
                     measured = time.monotonic()
         self._settle_average(progress)
         self.save()
-        figures = self._measure(progress) if self._signal is None and not self._time_is_up(0.2) else {}
+        in_time = self._signal is None and not self._time_is_up(self._measuring / 60)
+        figures = self._measure(progress) if in_time else {}
         progress.close()
         return figures
 
@@ -224,7 +228,9 @@ class Trainer:
         if self._held_out is None or self._held_out[0] != stage.size:
             clips = self.source.held_out(stage, self.options.held_out_clips, self.options.held_out_frames)
             self._held_out = (stage.size, clips)
-        figures = measure(self.average.model, self._held_out[1])
+        began = time.monotonic()
+        figures = measure(copy.deepcopy(self.average.model).prepare(), self._held_out[1])
+        self._measuring = time.monotonic() - began
         self.log.write({"kind": "held-out", **self._when(), "stage": stage.name, **figures})
         progress.say(f"step {self.step} held out: " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()))
         plot(self.options.out / "log.jsonl", self.options.out / "curve.png")
@@ -269,7 +275,7 @@ class Trainer:
         """Whether another step and what must be written could end too late; ``needed`` minutes otherwise."""
         left = self._minutes_left()
         if needed is None:
-            needed = (2 * self._slowest + 5) / 60
+            needed = (2 * self._slowest + 5 + self._measuring) / 60
         return left is not None and left < needed
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
