@@ -107,7 +107,8 @@ def plot(log: Path, image: Path) -> bool:
     right.set(xlabel="minutes", ylim=(0, 1), title="held out, streaming answer")
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.get_lines():
+            axes.legend()
     figure.tight_layout()
     figure.savefig(image, dpi=110)
     pyplot.close(figure)
