@@ -146,7 +146,7 @@ class Trainer:
                     measured = time.monotonic()
         self._settle_average(progress)
         self.save()
-        in_time = self._signal is None and not self._time_is_up(self._measuring / 60)
+        in_time = self._signal is None and not self._time_is_up(self._measurement_needs())
         figures = self._measure(progress) if in_time else {}
         progress.close()
         return figures
@@ -219,6 +219,12 @@ class Trainer:
 
     def _when(self) -> dict[str, Any]:
         return {"step": self.step, "minutes": self.minutes_before + (time.monotonic() - self.began) / 60}
+
+    def _measurement_needs(self) -> float:
+        """Minutes; where the clips of the stage at hand are not made yet, a minute at least."""
+        where, held_out = stage_at(self.options.stages, max(self.step - 1, 0)), self._held_out
+        made = where is not None and held_out is not None and held_out[0] == self.options.stages[where[0]].size
+        return self._measuring / 60 if made else max(self._measuring / 60, 1.0)
 
     def _measure(self, progress: Progress) -> dict[str, float]:
         where = stage_at(self.options.stages, max(self.step - 1, 0))
