@@ -212,6 +212,16 @@ class CompressedImage:
         return DepthImage(np.asarray(values), _DEPTH[encoding][1])
 
 
+JPEG_FORMAT = "rgb8; jpeg compressed bgr8"
+"""``format`` of a ``sensor_msgs/CompressedImage`` with such a file, as image_transport writes it."""
+
+
+def encode_jpeg(image: RgbImage, quality: int) -> bytes:
+    """An (H, W, 3) RGB image as a JPEG file; ``quality`` in [0, 100]."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
 def _check_size(image: RawImage) -> None:
     if image.width == 0 or image.height == 0 or image.data.size == 0:
         raise ConversionError("empty image", f"{image.width}x{image.height}, {image.data.size} bytes")

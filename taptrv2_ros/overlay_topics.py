@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from typing import Any
 
-import cv2
 from sensor_msgs.msg import CompressedImage, Image
 
 from taptrv2_core.drawing import DrawStyle, PointDrawer
-from taptrv2_core.encodings import RgbImage
+from taptrv2_core.encodings import JPEG_FORMAT, encode_jpeg
 from taptrv2_ros.part import CameraContext, CameraPart
 from taptrv2_ros.session import TrackedFrame
 from taptrv2_ros.worker import Worker
@@ -57,17 +55,7 @@ class OverlayTopics(CameraPart):
             picture = self._drawer.draw(tracked.frame.rgb, tracks.ids, tracks.xy, tracks.visible)
             if self._raw.get_subscription_count():
                 size = {"height": picture.shape[0], "width": picture.shape[1], "step": 3 * picture.shape[1]}
-                self._raw.publish(Image(header=header, encoding="rgb8", data=_bytes(picture), **size))
+                self._raw.publish(Image(header=header, encoding="rgb8", data=array("B", picture.tobytes()), **size))
             if self._compressed.get_subscription_count():
-                message = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=_jpeg(picture))
-                self._compressed.publish(message)
-
-
-def _jpeg(picture: RgbImage) -> array[int]:
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    return _bytes(cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))[1])
-
-
-def _bytes(data: Any) -> array[int]:
-    """Numbers as a message takes them; one by one they take milliseconds."""
-    return array("B", data.tobytes())
+                data = array("B", encode_jpeg(picture, _QUALITY))
+                self._compressed.publish(CompressedImage(header=header, format=JPEG_FORMAT, data=data))

@@ -53,6 +53,9 @@ def write_ros2(folder: Path, topics: dict[str, str], **options: Any) -> Path:
                 pixels = rgb[..., 0].astype(np.uint16) if encoding == "16UC1" else rgb
                 message = image(store, stamp, pixels, encoding)
                 writer.write(connection, stamp, store.serialize_cdr(message, message.__msgtype__))
+        if "tracks" in options:
+            kind = "taptrv2_ros/msg/PointTracks"
+            writer.add_connection(options["tracks"], kind, msgdef="uint64[] ids", rihs01="RIHS01_0")
     return folder
 
 
@@ -135,6 +138,18 @@ def test_several_cameras_are_listed_to_choose_from(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"--topic: /left/image \(5 images\); /right/image \(5 images\)"):
         open_recording(bag)
     check(bag, "/right/image", chosen="/right/image")
+
+
+def test_a_trackers_own_overlay_is_no_camera(tmp_path: Path) -> None:
+    topics = {"/cam/image": "rgb8", "/robot/taptr/overlay": "rgb8", "/other/overlay": "rgb8"}
+    bag = write_ros2(tmp_path / "bag", topics)
+    with pytest.raises(RecordingError, match="several image topics"):
+        open_recording(bag)
+    tracked = write_ros2(tmp_path / "tracked", dict(list(topics.items())[:2]), tracks="/robot/taptr/tracks")
+    check(tracked, "/cam/image")
+    assert "not played: /robot/taptr/overlay (5 images with points drawn in)" in open_recording(tracked).description
+    check(tracked, "/robot/taptr/overlay", chosen="/robot/taptr/overlay")
+    check(write_ros2(tmp_path / "alone", {"/taptr/overlay": "rgb8"}, tracks="/taptr/tracks"), "/taptr/overlay")
 
 
 def test_a_bag_with_depth_only(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from track_inputs import street, table_of
 
 from taptrv2_core import Taptr, Tracker, Tracks, threads, track_video
 from taptrv2_core.cli import main
+from taptrv2_core.drawing import DrawStyle, PointDrawer
 from taptrv2_core.encodings import RawImage
 from taptrv2_core.errors import ImageError
 from taptrv2_core.evaluation.adapter import StreamingTaptr
@@ -301,6 +302,15 @@ def test_the_bag_has_every_image_and_its_tracks(tracked: Path, images: Path) -> 
     with Reader(tracked / "a" / "tracks_bag") as reader:
         connections = [c for c in reader.connections if c.topic == "/taptr/tracks"]
         messages = [store.deserialize_cdr(raw, c.msgtype) for c, _, raw in reader.messages(connections)]
+        overlays = [c for c in reader.connections if c.topic == "/taptr/overlay/compressed"]
+        assert [(c.msgtype, c.msgcount) for c in overlays] == [("sensor_msgs/msg/CompressedImage", 14)]
+    with open_recording(tracked / "a" / "tracks_bag", "/taptr/overlay/compressed") as bag:
+        overlay = [frame.rgb() for frame in bag.frames]
+    drawer = PointDrawer(DrawStyle(labels=True))
+    for message, shown, original in zip(messages, overlay, open_recording(images).frames, strict=True):
+        expected = drawer.draw(original.rgb(), message.ids, np.stack([message.x, message.y], 1), message.visible)
+        assert np.abs(shown.astype(int) - expected).mean() < 6
+        assert np.abs(shown.astype(int) - original.rgb()).mean() > 20
     assert [m.frame_index for m in messages] == list(range(14))
     assert all(m.is_final and (m.image_height, m.image_width) == (96, 128) for m in messages)
     flat = [(x, y) for m in messages for x, y in zip(m.x, m.y, strict=True)]

@@ -19,6 +19,7 @@ from taptrv2_core.recordings.recording import NANOSECONDS, Frame, Recording
 
 _IMAGE = "sensor_msgs/msg/Image"
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
+_TRACKS = "taptrv2_ros/msg/PointTracks"
 _DEPTH = ("16UC", "32FC")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _RECOVER = {
@@ -35,11 +36,14 @@ class _Topic:
     kind: str
     count: int
     depth: bool
+    drawn: bool
+    """A tracker's own pictures."""
     sources: tuple[tuple[Any, list[Any]], ...]
     """Each of the bag's readers that has it, with the connections there."""
 
     def __str__(self) -> str:
-        what = "depth images" if self.depth else "compressed images" if self.kind == _COMPRESSED else "images"
+        what = "compressed images" if self.kind == _COMPRESSED else "images"
+        what = "depth images" if self.depth else f"{what} with points drawn in" if self.drawn else what
         return f"{self.name} ({self.count} {what})"
 
 
@@ -115,12 +119,20 @@ def _image_topics(readers: list[Any], decode: Callable[[bytes, int, str], Frame]
                 if not sources or sources[-1][0] is not reader:
                     sources.append((reader, []))
                 sources[-1][1].append(connection)
+    drawn = _overlays(readers)
     topics = []
     for name, sources in sorted(found.items()):
         kind = _kind(sources[0][1][0])
         count = sum(c.msgcount for _, connections in sources for c in connections)
-        topics.append(_Topic(name, kind, count, _is_depth(sources, kind, decode), tuple(sources)))
+        topics.append(_Topic(name, kind, count, _is_depth(sources, kind, decode), name in drawn, tuple(sources)))
     return topics
+
+
+def _overlays(readers: list[Any]) -> set[str]:
+    """Where trackers publish their overlays: beside their tracks."""
+    tracks = {c.topic for reader in readers for c in reader.connections if _kind(c) == _TRACKS}
+    overlays = {f"{topic.rpartition('/')[0]}/overlay" for topic in tracks}
+    return overlays | {f"{topic}/compressed" for topic in overlays}
 
 
 def _kind(connection: Any) -> str:
@@ -151,7 +163,8 @@ def _choose(path: Path, topics: list[_Topic], wanted: str | None) -> _Topic:
             if topic.name == wanted:
                 return topic
         raise RecordingError(f"{path}: no image topic '{wanted}' in this bag; it has {listing}")
-    usable = [t for t in topics if not t.depth]
+    colour = [t for t in topics if not t.depth]
+    usable = [t for t in colour if not t.drawn] or colour
     # The same camera recorded twice: raw images are what the compressed ones were made from.
     names = {t.name for t in usable}
     usable = [

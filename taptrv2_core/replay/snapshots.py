@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptrv2_core.drawing import DrawStyle, PointDrawer
+from taptrv2_core.encodings import encode_jpeg
 from taptrv2_core.evaluation.tracking import Video
 from taptrv2_core.replay.measures import Judged
 
@@ -56,5 +57,4 @@ def jpeg(picture: NDArray[np.uint8]) -> bytes:
     if picture.shape[1] > _WIDTH:
         height = round(picture.shape[0] * _WIDTH / picture.shape[1])
         picture = np.asarray(cv2.resize(picture, (_WIDTH, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+    return encode_jpeg(picture, _QUALITY)

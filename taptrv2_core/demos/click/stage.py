@@ -6,9 +6,7 @@ import threading
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-import cv2
-
-from taptrv2_core.encodings import RgbImage
+from taptrv2_core.encodings import RgbImage, encode_jpeg
 
 _QUALITY = 85  # of the JPEGs that go to the browser
 
@@ -114,7 +112,7 @@ class Stage(Protocol):
 
 def jpeg(image: RgbImage) -> bytes:
     """An (H, W, 3) RGB image for the browser."""
-    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+    return encode_jpeg(image, _QUALITY)
 
 
 def html_colour(rgb: Any) -> str:

@@ -8,7 +8,7 @@ from tempfile import TemporaryFile
 import cv2
 import numpy as np
 
-from taptrv2_core.encodings import RgbImage
+from taptrv2_core.encodings import RgbImage, encode_jpeg
 
 
 class Spool:
@@ -26,7 +26,7 @@ class Spool:
 
     def push(self, image: RgbImage) -> None:
         """Put an image on the pile, as JPEG of high quality. Raises OSError where the disk is full."""
-        data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 97])[1].tobytes()
+        data = encode_jpeg(image, 97)
         self._file.seek(self._ends[-1])
         self._file.write(data)
         self._ends.append(self._ends[-1] + len(data))

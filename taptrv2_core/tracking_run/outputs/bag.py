@@ -1,4 +1,4 @@
-"""The recording's images and their ``PointTracks`` as a ROS 2 bag, to be played into RViz or Foxglove."""
+"""The recording's images, their ``PointTracks`` and an overlay as a ROS 2 bag, to be played into RViz or Foxglove."""
 
 from __future__ import annotations
 
@@ -10,25 +10,30 @@ from typing import Any
 import numpy as np
 
 import taptrv2_core
-from taptrv2_core.encodings import CompressedImage, RawImage
+from taptrv2_core.drawing import DrawStyle, PointDrawer
+from taptrv2_core.encodings import JPEG_FORMAT, RawImage, RgbImage, encode_jpeg
 from taptrv2_core.extras import optional
 from taptrv2_core.recordings import NANOSECONDS, Frame
 from taptrv2_core.tracking_run.following import TrackedFrame
 from taptrv2_core.tracking_run.outputs.output import Labels
-from taptrv2_core.tracking_run.outputs.rerun import jpeg
+from taptrv2_core.tracking_run.outputs.rerun import JPEG_QUALITY
 from taptrv2_core.velocity import Velocities
 
 TRACKS_TOPIC = "/taptr/tracks"
+OVERLAY_TOPIC = "/taptr/overlay/compressed"
 _TRACKS = "taptrv2_ros/msg/PointTracks"
+_IMAGE = "sensor_msgs/msg/Image"
+_COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _VERSION = 8  # of metadata.yaml: the oldest that rosbags writes
 _BUFFERED = 1 << 22  # bytes of a chunk that is not full yet, and more
 _BYTES_A_FRAME = 128  # of the index an MCAP file gets in the end
 
 
 class TracksBag:
-    """A folder with ``metadata.yaml`` and an MCAP file: each image as it was recorded, and its points.
+    """A folder with ``metadata.yaml`` and an MCAP file: each image as it was recorded, its points, and an overlay.
 
-    Images of videos and folders, which nobody compressed, are written as JPEG.
+    Topics and overlay are those of the live node, so that a viewer set up for the one shows the other. Images of videos
+    and folders, which nobody compressed, are written as JPEG.
     """
 
     label = "Bag"
@@ -40,22 +45,24 @@ class TracksBag:
         self._as_recorded = recorded_as_message
         self._topic = topic if recorded_as_message else f"{topic}/compressed"
         self._velocities = Velocities()
+        self._drawer = PointDrawer(DrawStyle(labels=True))
         self._store = _typestore()
         rosbag2 = optional("rosbags.rosbag2", "rosbags", "writing bags")
         self._writer: Any = rosbag2.Writer(path, version=_VERSION, storage_plugin=rosbag2.StoragePlugin.MCAP)
         self._writer.open()
-        self._images: Any = None
-        self._tracks = self._writer.add_connection(TRACKS_TOPIC, _TRACKS, typestore=self._store)
+        self._connections: dict[str, Any] = {}
         self._frames = 0
 
     def write(self, frame: TrackedFrame) -> None:
         """See `Output`."""
-        image = self._image(frame)
-        if self._images is None:
-            self._images = self._writer.add_connection(self._topic, image.__msgtype__, typestore=self._store)
-        for connection, message in ((self._images, image), (self._tracks, self._points(frame))):
-            data = self._store.serialize_cdr(message, message.__msgtype__)
-            self._writer.write(connection, frame.source.recorded, data)
+        messages = {self._topic: self._image(frame), TRACKS_TOPIC: self._points(frame)}
+        messages[OVERLAY_TOPIC] = self._overlay(frame)
+        for topic, message in messages.items():
+            kind = message.__msgtype__
+            if topic not in self._connections:
+                self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self._store)
+            data = self._store.serialize_cdr(message, kind)
+            self._writer.write(self._connections[topic], frame.source.recorded, data)
         self._frames += 1
 
     def close(self) -> None:
@@ -69,13 +76,22 @@ class TracksBag:
     def _image(self, frame: TrackedFrame) -> Any:
         image, header = frame.source.image, self._header(frame.source)
         if not self._as_recorded:
-            image = CompressedImage(np.frombuffer(jpeg(frame), np.uint8), "rgb8; jpeg compressed bgr8")
+            return self._jpeg(header, frame.image)
         if isinstance(image, RawImage):
-            return self._store.types["sensor_msgs/msg/Image"](
+            return self._store.types[_IMAGE](
                 header=header, height=image.height, width=image.width, encoding=image.encoding,
                 is_bigendian=int(image.big_endian), step=image.step, data=image.data,
             )  # fmt: skip
-        return self._store.types["sensor_msgs/msg/CompressedImage"](header=header, format=image.format, data=image.data)
+        return self._store.types[_COMPRESSED](header=header, format=image.format, data=image.data)
+
+    def _overlay(self, frame: TrackedFrame) -> Any:
+        tracks = frame.tracks
+        picture = self._drawer.draw(frame.image, tracks.ids, tracks.xy, tracks.visible)
+        return self._jpeg(self._header(frame.source), picture)
+
+    def _jpeg(self, header: Any, image: RgbImage) -> Any:
+        data = np.frombuffer(encode_jpeg(image, JPEG_QUALITY), np.uint8)
+        return self._store.types[_COMPRESSED](header=header, format=JPEG_FORMAT, data=data)
 
     def _header(self, frame: Frame) -> Any:
         time = self._store.types["builtin_interfaces/msg/Time"]

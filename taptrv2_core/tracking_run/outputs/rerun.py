@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from taptrv2_core.drawing import point_colours
-from taptrv2_core.encodings import CompressedImage
+from taptrv2_core.encodings import CompressedImage, encode_jpeg
 from taptrv2_core.extras import optional
 from taptrv2_core.tracking_run.following import TrackedFrame
 from taptrv2_core.tracking_run.outputs.output import Labels
 
-_JPEG_QUALITY = 90
+JPEG_QUALITY = 90
+"""Of images that the recording has not compressed itself."""
 _BUFFERED = 1 << 23  # bytes the SDK may still hold
 
 
@@ -61,10 +61,4 @@ class RerunRecording:
         if isinstance(recorded, CompressedImage):
             kind = "image/png" if recorded.data[:4].tobytes() == b"\x89PNG" else "image/jpeg"
             return self._rerun.EncodedImage(contents=recorded.data.tobytes(), media_type=kind)
-        return self._rerun.EncodedImage(contents=jpeg(frame), media_type="image/jpeg")
-
-
-def jpeg(frame: TrackedFrame) -> bytes:
-    """A frame's image as a JPEG file."""
-    bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-    return bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes())
+        return self._rerun.EncodedImage(contents=encode_jpeg(frame.image, JPEG_QUALITY), media_type="image/jpeg")
