@@ -80,12 +80,14 @@ def marker_message(points: SpatialPoints) -> MarkerArray:
         markers.append(spheres)
         if name not in ("", AUTOMATIC):
             markers.append(_label(points, name, rows))
+    for number, marker in enumerate(markers):
+        marker.id = number  # viewers keep one of each namespace and id, and a client's group may be called "points" too
     return MarkerArray(markers=markers)
 
 
 def _label(points: SpatialPoints, name: str, rows: NDArray[np.int64]) -> Marker:
     label = _marker(points.header, name, Marker.TEXT_VIEW_FACING, _TEXT)
-    label.id, label.text = 1, name
+    label.text = name
     x, y, z = points.xyz[rows].mean(axis=0)
     top = float(points.xyz[rows, 1].min()) - _TEXT  # y points down
     label.pose.position = Point(x=float(x), y=min(top, float(y)), z=float(z))
@@ -94,7 +96,7 @@ def _label(points: SpatialPoints, name: str, rows: NDArray[np.int64]) -> Marker:
 
 
 def _marker(header: Header, namespace: str, kind: int, size: float) -> Marker:
-    marker = Marker(header=header, ns=namespace, id=0, type=kind, action=Marker.ADD)
+    marker = Marker(header=header, ns=namespace, type=kind, action=Marker.ADD)
     marker.scale.x = marker.scale.y = marker.scale.z = size
     marker.pose.orientation.w = 1.0
     return marker

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,3 +90,10 @@ def test_markers_are_spheres_by_group_with_its_name(points: SpatialPoints) -> No
     assert (label.type, label.text) == (Marker.TEXT_VIEW_FACING, "mug")
     assert label.pose.position.y < 0.2
     assert {m.header.frame_id for m in (plain, mug, label)} == {"camera"}
+
+
+def test_a_group_that_is_called_points_hides_no_others(points: SpatialPoints) -> None:
+    """RViz keeps one marker of each namespace and id."""
+    _, plain, named, label = marker_message(replace(points, group_names=["", "points"])).markers
+    assert plain.ns == named.ns == label.ns == "points"
+    assert len({marker.id for marker in (plain, named, label)}) == 3
