@@ -51,8 +51,7 @@ def network_input(image: NDArray[Any], input_size: tuple[int, int], device: torc
         import cv2  # here, so that training and the ops' checks need only torch and numpy
 
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    tensor = torch.from_numpy(np.ascontiguousarray(image))
-    tensor = to_device(tensor, device).permute(2, 0, 1)
+    tensor = to_device(_tensor(image), device).permute(2, 0, 1)
     return tensor / 255 if tensor.dtype == torch.uint8 else tensor
 
 
@@ -67,8 +66,13 @@ def reduced(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 def _shrunk(image: NDArray[Any], size: tuple[int, int]) -> Tensor:
     """(H, W, 3) uint8 -> (h, w, 3) float32, whole 255ths."""
-    shrunk: Tensor = torch.ops.taptrv2.shrink(torch.from_numpy(np.ascontiguousarray(image)), *size)
+    shrunk: Tensor = torch.ops.taptrv2.shrink(_tensor(image), *size)
     return shrunk
+
+
+def _tensor(image: NDArray[Any]) -> Tensor:
+    """The same memory where it may be written to, as PyTorch, which would warn, has no other; else a copy."""
+    return torch.from_numpy(np.require(image, requirements=("C", "W")))
 
 
 def _by_op(image: NDArray[Any], input_size: tuple[int, int]) -> bool:

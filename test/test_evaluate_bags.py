@@ -10,9 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from taptrv2_core.cli import main
 from taptrv2_core.replay.job import Job, Outcome
 from taptrv2_core.replay.many import LocalProcesses, Result, local_devices, run_job
 from taptrv2_core.replay.merged import mean, render_summary, status, write_summary_csv
+from taptrv2_core.replay.ray_runner import RayCluster
 from taptrv2_core.replay.results import FILES
 
 SAME_BYTES = ("tracks.csv", "tracks.npz", *(name for name in FILES if name != "timing.json"))
@@ -133,6 +136,46 @@ def test_interrupt_keeps_what_was_tracked_and_begins_nothing_more(folder: Path, 
     assert "1 partial, 1 failed" in out
     assert (tmp_path / "out" / "long" / "partial" / "report.html").is_file()
     assert 'href="long/partial/report.html"' in (tmp_path / "out" / "summary.html").read_text()
+
+
+def test_a_second_interrupt_waits_for_no_worker(folder: Path, tmp_path: Path) -> None:
+    runner = LocalProcesses(["cpu"])
+    sliding_bag(tmp_path / "long", 3000)
+    found: list[int] = []
+
+    def stop() -> bool:
+        if runner.workers and list(tmp_path.glob("out/partial/tracks.csv")):
+            found.extend(runner.workers)
+            raise KeyboardInterrupt  # as a signal's handler does
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        list(runner.run([replace(job(folder, "first", tmp_path / "out"), input=tmp_path / "long")], stop))
+    assert not Path(f"/proc/{found[0]}").exists()
+    tracks = (tmp_path / "out" / "partial" / "tracks.csv").read_text()
+    assert 0 <= tracks.count("\n") < 2000
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_interrupt_on_a_cluster_keeps_what_was_tracked(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sliding_bag(tmp_path / "long", 3000)
+    monkeypatch.setenv("RAY_TMPDIR", tempfile.gettempdir())  # its sockets want short paths
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where a worker has its files
+    cluster = RayCluster("local", "cpu", threads=1)
+
+    def stop() -> bool:
+        return any(tmp_path.glob("taptr_*/results/partial/tracks.csv"))
+
+    try:
+        long = replace(job(folder, "first", tmp_path / "out"), input=tmp_path / "long")
+        (result,) = cluster.run([long], stop)
+    finally:
+        cluster.close()
+    assert result.outcome is not None and result.outcome.interrupted, result.error
+    assert result.outcome.folder == tmp_path / "out" / "partial"
+    assert (tmp_path / "out" / "partial" / "report.html").is_file()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")

@@ -312,6 +312,17 @@ def test_an_mcap_whose_end_was_never_written_to_the_disk(tmp_path: Path) -> None
         whole_images_of(file, 24, 36)
 
 
+@pytest.mark.parametrize("fill", [b"\0", b"\xa5"])
+def test_an_mcap_whose_index_is_damaged(tmp_path: Path, fill: bytes) -> None:
+    file = write_noise(tmp_path / "bag", rosbag2.StoragePlugin.MCAP)
+    whole = file.read_bytes()
+    footer = whole[-28:]  # where the summary begins, where its index does, its checksum; then the magic
+    begin, end = int.from_bytes(footer[:8], "little"), len(whole) - 37
+    file.write_bytes(whole[:begin] + fill * (end - begin) + whole[end:])
+    whole_images_of(file, 60, 60)
+    whole_images_of(tmp_path / "bag", 60, 60)
+
+
 def test_a_file_compressed_as_a_whole_whose_end_was_never_written(tmp_path: Path) -> None:
     file = write_noise(tmp_path / "bag", rosbag2.StoragePlugin.SQLITE3, rosbag2.CompressionMode.FILE)
     whole = file.read_bytes()

@@ -219,6 +219,19 @@ def test_grey_and_float_images_are_the_same_to_it(model: Taptr) -> None:
         np.testing.assert_allclose(result, results[0], atol=1e-2)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (150, 170)])
+def test_images_that_must_not_be_written_to_give_no_warning(
+    tracker: Tracker, size: tuple[int, int], recwarn: pytest.WarningsRecorder
+) -> None:
+    image = np.frombuffer(bytes(3 * size[0] * size[1]), np.uint8).reshape(*size, 3)
+    torch.set_warn_always(True)
+    try:
+        tracker.step(image)
+    finally:
+        torch.set_warn_always(False)
+    assert [str(w.message) for w in recwarn if "writable" in str(w.message)] == []
+
+
 def test_streams_share_a_model_and_nothing_else(model: Taptr) -> None:
     alone, first, second = Tracker(model), Tracker(model), Tracker(model)
     for tracker in (alone, first):

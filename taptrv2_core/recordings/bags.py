@@ -194,7 +194,7 @@ def _read(
         except Exception as error:
             raise RecordingError(f"{path}: damaged after {done} of {topic.count} images: {_one_line(error)}") from error
     if cut:
-        raise RecordingError(f"{path}: cut off while it was recorded or copied; the {done} images in it were read")
+        raise RecordingError(f"{path}: cut off or damaged while recorded or copied; the {done} images in it were read")
 
 
 def _stem(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""MCAP files that end too soon: a recorder that lost its power could not write the index that readers begin with.
+"""MCAP files whose index is missing or damaged: a recorder that lost its power could not write what readers begin with.
 
 File systems may leave zeros behind, where the length of a file reached the disk and its content did not. The whole
 records are read as a file without an index, which the format allows: a footer is put behind the last one.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _MAGIC = b"\x89MCAP0\r\n"
+_DATA_END = b"\x0f"
 _RECORD_HEAD = 9  # one byte of kind, eight of length
 _FOOTER = b"\x02" + (20).to_bytes(8, "little") + bytes(20) + _MAGIC  # that there is no summary
 
@@ -41,23 +42,16 @@ class CutMcap:
         return str(self.path)
 
 
-def cut_mcap(path: Path) -> CutMcap | None:
-    """The file, if it is an MCAP file that ends too soon; None if it is whole, or none at all."""
-    if path.suffix != ".mcap" or not path.is_file():
-        return None
-    size = path.stat().st_size
+def cut_mcap(path: Path) -> CutMcap:
+    """The file as far as its records are whole. Raises EOFError: it is no MCAP file."""
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
-            return None
-        end = file.tell()
-        file.seek(max(0, size - len(_MAGIC)))
-        if file.read() == _MAGIC and size > len(_FOOTER):
-            return None
-        return CutMcap(path, _end_of_records(file, end, size))
+            raise EOFError("no MCAP file")
+        return CutMcap(path, _end_of_records(file, len(_MAGIC), path.stat().st_size))
 
 
 def _end_of_records(file: BinaryIO, start: int, size: int) -> int:
-    """Bytes up to the end of the last whole record."""
+    """Bytes up to the end of the last whole record of data; the index comes behind these."""
     last = end = start
     while True:
         file.seek(end)
@@ -66,7 +60,7 @@ def _end_of_records(file: BinaryIO, start: int, size: int) -> int:
             file.seek(end - 1)
             return last if file.read(1) == b"\0" else end
         after = end + _RECORD_HEAD + int.from_bytes(head[1:], "little")
-        if len(head) < _RECORD_HEAD or after > size:
+        if len(head) < _RECORD_HEAD or after > size or head[:1] == _DATA_END:
             return end
         last, end = end, after
 

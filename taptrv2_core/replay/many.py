@@ -101,8 +101,12 @@ class LocalProcesses:
         with ThreadPoolExecutor(len(self._devices), "worker") as threads:
             for device in self._devices[: len(jobs)]:
                 threads.submit(self._work, device)
-            for _ in jobs:
-                yield self._next(stop)
+            try:
+                for _ in jobs:
+                    yield self._next(stop)
+            except BaseException:  # whoever wants the results does not want to wait
+                self._end_workers(signal.SIGKILL)
+                raise
 
     def _next(self, stop: Stop) -> Result:
         while True:
@@ -110,10 +114,13 @@ class LocalProcesses:
                 return self._results.get(timeout=_POLL)
             except queue.Empty:
                 if stop() and not self._stopping.is_set():
-                    self._stopping.set()
-                    for process in self.workers:
-                        with suppress(ProcessLookupError):
-                            os.kill(process, signal.SIGINT)
+                    self._end_workers(signal.SIGINT)
+
+    def _end_workers(self, how: signal.Signals) -> None:
+        self._stopping.set()
+        for process in self.workers:
+            with suppress(ProcessLookupError):
+                os.kill(process, how)
 
     def _work(self, device: str) -> None:
         """In a thread: jobs until there are none, in worker processes one after another."""
@@ -135,7 +142,10 @@ class LocalProcesses:
         try:
             worker = pool.submit(os.getpid).result()
             self._workers.add(worker)
-            answer = pool.submit(_run_here, replace(job, device=device)).result()
+            if self._stopping.is_set():  # while it was started
+                answer: Outcome | str = INTERRUPTED
+            else:
+                answer = pool.submit(_run_here, replace(job, device=device)).result()
         except BrokenProcessPool:
             died = "its worker process died: it crashed, was killed, or memory ran out"
             self._results.put(Result(job, None, INTERRUPTED if self._stopping.is_set() else died))

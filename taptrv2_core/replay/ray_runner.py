@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,19 +50,19 @@ class RayCluster:
         )
 
     def run(self, jobs: Sequence[Job], stop: Stop) -> Iterator[Result]:
-        """See ``Runner``. What is in work when ``stop`` says so is given up."""
+        """See ``Runner``."""
         needs = {"num_cpus": max(self._threads, 1), "num_gpus": int(self._device == "cuda")}
         task = self._ray.remote(max_retries=RETRIES, **needs)(run_elsewhere)
         pending = {task.remote(replace(job, device=self._device)): job for job in jobs}
+        stopped = False
         while pending:
             ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=_POLL)
             for reference in ready:
                 yield self._result(reference, pending.pop(reference))
-            if stop():
-                for reference, job in pending.items():
+            if stop() and not stopped:
+                stopped = True
+                for reference in pending:
                     self._ray.cancel(reference)
-                    yield Result(job, None, INTERRUPTED)
-                return
 
     def close(self) -> None:
         """Leave the cluster."""
@@ -68,6 +71,8 @@ class RayCluster:
     def _result(self, reference: Any, job: Job) -> Result:
         try:
             answer, files = self._ray.get(reference)
+        except self._ray.exceptions.TaskCancelledError:
+            return Result(job, None, INTERRUPTED)
         except self._ray.exceptions.RayError as error:
             return Result(job, None, f"its worker died on the cluster, {1 + RETRIES} times in all: {one_line(error)}")
         for name, content in files.items():
@@ -89,11 +94,23 @@ def _check_reachable(address: str) -> None:
         raise ValueError(f"--ray {address}: nothing answers there: {error}") from error
 
 
+@contextmanager
+def _cancelled() -> Iterator[Stop]:
+    """Whether Ray was asked to cancel the task, which it tells its process as Ctrl-C would."""
+    came = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: came.set())
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def run_elsewhere(job: Job) -> tuple[Outcome | str, dict[str, bytes]]:
     """On the machine that Ray chose: the job, and its files, which may have no place there."""
     with tempfile.TemporaryDirectory(prefix="taptr_") as folder:
         here = Path(folder) / "results"
-        answer = run_job(replace(job, out=here), lambda: False)
+        with _cancelled() as stop:
+            answer = run_job(replace(job, out=here), stop)
         files = {str(f.relative_to(here)): f.read_bytes() for f in sorted(here.rglob("*")) if f.is_file()}
     if isinstance(answer, str):
         answer = answer.replace(str(here), str(job.out))
