@@ -139,6 +139,30 @@ def test_ctrl_c_keeps_what_was_drawn(tmp_path: Path, weights: Path) -> None:
     assert out.read_bytes() == b"of an earlier run"
 
 
+def test_before_the_disk_is_full_the_video_ends(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    noise, disk = tmp_path / "noise.mp4", tmp_path / "disk"
+    with VideoWriter(noise, 12) as writer:
+        for _ in range(60):
+            writer.write(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        words = ["demo", "rainbow", str(noise), "--weights", str(weights), "--grid", "4"]
+        assert main([*words, "--out", str(disk / "out.mp4")]) == 1
+        out, errors = capsys.readouterr()
+        done = len(frames_of(disk / "out.partial.mp4"))
+        assert 1 <= done < 60
+        assert f"the disk of {disk} is full but for 5 MB" in errors
+        assert out == f"{disk / 'out.partial.mp4'}: {done} images (stopped before the end)\n"
+        assert [path.name for path in disk.iterdir()] == ["out.partial.mp4"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
 def test_a_full_disk_leaves_no_broken_video(video: Path, tmp_path: Path, weights: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))

@@ -22,8 +22,10 @@ from taptrv2_core.encodings import RgbImage
 from taptrv2_core.errors import RecordingError, VideoError
 from taptrv2_core.evaluation.progress import counting_bar
 from taptrv2_core.extras import optional
+from taptrv2_core.tracking_run.writing import OutputError, check_room
 
 Step = TypeVar("Step")
+_BUFFERED = 1 << 20  # bytes the encoder may still hold, and the index that a video gets in the end
 _CLIPS_BOX = Box(125, 165, 110, 110)  # in the generated clip: shapes pass there
 
 
@@ -129,6 +131,7 @@ def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage
     with first_interrupt() as interrupted, _video(partial, source.rate) as writer:
         try:
             for picture in _with_progress(pictures, source.count, "Drawing"):
+                check_room(path.parent, _BUFFERED)
                 writer.write(picture)
                 if interrupted():
                     status = 130
@@ -136,6 +139,9 @@ def _write(args: argparse.Namespace, source: Images, pictures: Iterator[RgbImage
         except RecordingError as error:
             print(f"taptr demo: {error}", file=sys.stderr)
             status = 2
+        except OutputError as error:
+            print(f"taptr demo: {error}", file=sys.stderr)
+            status = 1
     if not writer.frames:
         print("taptr demo: stopped before the first image was done; nothing is written", file=sys.stderr)
         return status or 1

@@ -12,7 +12,7 @@ from taptrv2_core.tracking_run.following import TrackedFrame
 from taptrv2_core.tracking_run.outputs.output import Output
 
 _BEHIND = 8  # frames
-_MARGIN = 4 << 20  # bytes left free on the disk
+_MARGIN = 4 << 20  # bytes left free on the disk beside what finishing the files takes
 
 
 class OutputError(OSError):
@@ -49,11 +49,7 @@ class Outputs:
             raise failure
 
     def _write(self, frame: TrackedFrame) -> None:
-        needed = _MARGIN + sum(output.bytes_to_close() for output in self._outputs)
-        if shutil.disk_usage(self._folder).free < needed:
-            raise OutputError(
-                f"the disk of {self._folder} is full but for {needed >> 20} MB, which finishing the files takes"
-            )
+        check_room(self._folder, sum(output.bytes_to_close() for output in self._outputs))
         for output in self._outputs:
             try:
                 output.write(frame)
@@ -63,6 +59,13 @@ class Outputs:
                 self._outputs.remove(output)
                 raise _failure(output, error) from error
         self.frames += 1
+
+
+def check_room(folder: Path, bytes_to_close: int) -> None:
+    """Raises OutputError where files in a folder could not be finished if any more were written to them."""
+    needed = _MARGIN + bytes_to_close
+    if shutil.disk_usage(folder).free < needed:
+        raise OutputError(f"the disk of {folder} is full but for {needed >> 20} MB, which finishing the files takes")
 
 
 def abandon(outputs: Sequence[Output]) -> None:
