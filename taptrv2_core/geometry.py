@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 LOGIT_EPSILON = 1e-3
+UNIT = 256
+"""Errors, variances and offsets are in pixels of an image whose longer side has so many, at whatever size the network
+works: the size of TAP-Vid's metrics."""
 
 
 def constant(values: Sequence[float], like: Tensor) -> Tensor:

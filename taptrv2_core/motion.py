@@ -30,16 +30,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taptrv2_core import fused_flow
-from taptrv2_core.geometry import PixelMap, inverse_sigmoid
+from taptrv2_core.geometry import UNIT, PixelMap, inverse_sigmoid
 from taptrv2_core.images import reduced
 from taptrv2_core.refine import Look, Refiner, patches
 
 LONGEST_SIDE = 640
 """Larger images are reduced to this for flow: more detail costs time, and flow gives up on smooth surfaces sooner."""
-UNIT = 256
-"""Variances and the gate are in pixels of an image of 256 x 256."""
 NETWORK_VARIANCE = 1.0
-"""R, square pixels."""
+"""R, square pixels of `UNIT`, as all variances and the gate."""
 FLOW_VARIANCE = (0.01, 10.0)
 """What a frame of flow adds to P: square pixels, and square pixels for every pixel by which the point misses."""
 REFINER_VARIANCE = 0.01

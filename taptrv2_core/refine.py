@@ -25,10 +25,8 @@ SIDE = 31
 """Samples along a side of a patch."""
 SAMPLES = 512
 """Samples along the longer side of an image: so a patch covers the same share of any image."""
-UNIT = 256
-"""Offsets and spreads are in pixels of an image whose longer side has so many."""
 CELLS = (SIDE + 1) // 2
-"""Cells of features along a side of a patch, one a pixel of `UNIT`."""
+"""Cells of features along a side of a patch, one a pixel of `geometry.UNIT`."""
 LONGEST_STEPS = (4.0, 2.0)
 """Longer Gauss-Newton steps are drawn in towards these, in cells."""
 LEAST_CONTRAST = 6.0
@@ -134,7 +132,7 @@ class Refiner(Prepared):
 
         Returns:
             (N, 2) x, y, how far from the patches' middles, and (N,) the logarithm of its standard deviation in x and
-            in y; float32, in pixels of an image of `UNIT`.
+            in y; float32, in pixels of `geometry.UNIT`.
         """
         features, contrast = self._features(patches)
         gradient = _gradient(look.features)

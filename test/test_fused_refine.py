@@ -11,9 +11,10 @@ import torch
 from tiny import TINY, tiny_model
 from torch import Tensor
 
+from taptrv2_core.geometry import UNIT
 from taptrv2_core.motion import FlowImage, MotionPrior
 from taptrv2_core.ops import active_backend, use_backend
-from taptrv2_core.refine import UNIT, Look, Refiner, patches
+from taptrv2_core.refine import Look, Refiner, patches
 
 SIZES = ((120, 160), (101, 77), (33, 47), (9, 300), (2, 2))
 COUNTS = (0, 1, 3, 64, 1000)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taptrv2_core.training.losses import UNIT, Truth
+from taptrv2_core.geometry import UNIT
+from taptrv2_core.training.losses import Truth
 
 REACH = 48.0
 """Pixels at 256 x 256 a frame at which flow no longer finds a point."""

@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from taptrv2_core.engine import VISIBLE_CLASS
+from taptrv2_core.geometry import UNIT
 from taptrv2_core.training.unroll import Window
 
-UNIT = 256.0
-"""Errors are in pixels of an image this large, so that the loss means the same at every training resolution."""
 SATURATION = 8.0
-"""Pixels from which on more error counts ever less: points lost anyway would drown those that can become exact."""
+"""Pixels of `UNIT` from which on more error counts ever less: points lost anyway would drown the others."""
 
 
 @dataclass(frozen=True)

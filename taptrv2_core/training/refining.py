@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from taptrv2_core.geometry import PixelMap, constant
-from taptrv2_core.refine import UNIT, Refiner, patches
+from taptrv2_core.geometry import UNIT, PixelMap, constant
+from taptrv2_core.refine import Refiner, patches
 from taptrv2_core.training.losses import Truth, start_positions
 
 LUMA = (0.299, 0.587, 0.114)
