@@ -331,6 +331,17 @@ def test_a_file_compressed_as_a_whole_whose_end_was_never_written(tmp_path: Path
     whole_images_of(file, 24, 36)
 
 
+@pytest.mark.parametrize("storage", [rosbag2.StoragePlugin.SQLITE3, rosbag2.StoragePlugin.MCAP])
+def test_a_file_compressed_as_a_whole_that_lost_its_last_bytes_is_not_taken_as_whole(
+    tmp_path: Path, storage: Any
+) -> None:
+    plain = write_noise(tmp_path / "bag", storage)
+    packed = tmp_path / f"alone{plain.suffix}.zstd"
+    data = zstd.compress(plain.read_bytes(), options={zstd.CompressionParameter.checksum_flag: 1})
+    packed.write_bytes(data[:-4])  # a checksum
+    whole_images_of(packed, 60, 60)
+
+
 def test_an_mcap_that_was_cut_off_in_its_first_chunk(tmp_path: Path) -> None:
     file = cut(write_noise(tmp_path / "bag", rosbag2.StoragePlugin.MCAP), 0.02)
     with pytest.raises(RecordingError, match="cut off before its first whole message"):

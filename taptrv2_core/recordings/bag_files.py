@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 from taptrv2_core.errors import MissingPackageError
 from taptrv2_core.extras import optional
@@ -17,6 +16,7 @@ from taptrv2_core.recordings.cut_sqlite import CutSqlite
 
 ROS1 = (".bag", ".bag.active")
 """The second while it is being recorded, and afterwards if the recorder was killed."""
+_BLOCK = 1 << 16  # bytes: of a damaged one nothing is unpacked
 SUFFIXES = (".mcap", ".db3", *ROS1, ".mcap.zstd", ".db3.zstd")
 
 
@@ -26,17 +26,20 @@ def open_readers(files: Sequence[Path], stack: ExitStack) -> tuple[list[Any], bo
     Raises EOFError or what rosbags raises, if nothing can be read.
     """
     module = optional("rosbags.rosbag1" if is_ros1(files) else "rosbags.rosbag2", "rosbags", "reading bags")
-    files = [_plain(file, stack) for file in files]
+    unpacked = [_plain(file, stack) for file in files]
+    files = [file for file, _ in unpacked]
+    cut = not all(whole for _, whole in unpacked)
     try:
-        return _entered([module.Reader(file) for file in files], stack), False
+        return _entered([module.Reader(file) for file in files], stack), cut
     except MissingPackageError:
         raise
     except Exception as error:  # rosbags raises many types for files that are not bags, or damaged ones
         failure = error
     parts = [part for file in files for part in (_inside(file) if file.is_dir() else [file])]
     readers: list[Any] = []
-    cut = False
-    for part in [_plain(part, stack) for part in parts]:
+    for packed in parts:
+        part, whole = _plain(packed, stack)
+        cut = cut or not whole
         with suppress(Exception):
             readers += _entered([module.Reader(part)], stack)
             continue
@@ -87,12 +90,25 @@ def _inside(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.name.endswith(SUFFIXES))
 
 
-def _plain(file: Path, stack: ExitStack) -> Path:
-    """The file, or what a file that is compressed as a whole unpacks to, as far as it goes."""
+def _plain(file: Path, stack: ExitStack) -> tuple[Path, bool]:
+    """The file, or what a file that is compressed as a whole unpacks to, as far as it goes; and whether that is all."""
     if file.suffix != ".zstd":
-        return file
+        return file, True
     target = Path(stack.enter_context(TemporaryDirectory(prefix="taptr_bag_")), file.stem)
-    ends_too_soon = (EOFError, zstd().ZstdError)  # the second where what follows are zeros or otherwise damaged
-    with zstd().open(file, "rb") as packed, target.open("wb") as plain, suppress(*ends_too_soon):
-        shutil.copyfileobj(packed, plain)
-    return target
+    with file.open("rb") as packed, target.open("wb") as plain:
+        return target, _unpack(packed, plain)
+
+
+def _unpack(packed: BinaryIO, plain: BinaryIO) -> bool:
+    """Write all that can be unpacked; whether that is all. (The module's own files keep back what a last read gave.)"""
+    frame = zstd().ZstdDecompressor()
+    while block := packed.read(_BLOCK):
+        while block:
+            if frame.eof:  # another one follows
+                frame = zstd().ZstdDecompressor()
+            try:
+                plain.write(frame.decompress(block))
+            except zstd().ZstdError:  # zeros, or otherwise damaged
+                return False
+            block = frame.unused_data if frame.eof else b""
+    return bool(frame.eof)
