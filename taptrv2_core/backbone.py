@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
-from taptrv2_core.prepared import FusedConv, PackedConv
+from taptrv2_core.fast.prepared import FusedConv, PackedConv
 
 Norm = Callable[[int], nn.Module]
 

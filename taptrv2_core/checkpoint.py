@@ -13,7 +13,7 @@ from torch import Tensor
 
 from taptrv2_core.config import CONFIGS, PUBLISHED, ModelConfig
 from taptrv2_core.errors import CheckpointError
-from taptrv2_core.inference import choose_dtype
+from taptrv2_core.fast.inference import choose_dtype
 from taptrv2_core.model import Taptr
 
 WEIGHTS = Path(__file__).parent / "weights"

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from taptrv2_core.config import ModelConfig
 from taptrv2_core.encoder import LevelShapes, sample_cells
-from taptrv2_core.fused_decoder import FusedDecoder
+from taptrv2_core.fast.decoder import FusedDecoder
+from taptrv2_core.fast.prepared import Linear, PackedLinear, Prepared
 from taptrv2_core.geometry import inverse_sigmoid, sine_code
 from taptrv2_core.layers import MLP, Chain, MultiHeadAttention, init_sampling_offsets, mlp, modules
 from taptrv2_core.ops import active_backend, key_aware_deformable_attention_from_offsets
-from taptrv2_core.prepared import Linear, PackedLinear, Prepared
 from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from taptrv2_core.cuda_graphs import encode
+from taptrv2_core.fast.cuda_graphs import encode
 from taptrv2_core.images import checked_image, network_input
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.motion import FlowImage

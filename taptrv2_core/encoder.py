@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from taptrv2_core.config import ModelConfig
-from taptrv2_core.fused_encoder import FusedEncoderLayer
+from taptrv2_core.fast.encoder import FusedEncoderLayer
+from taptrv2_core.fast.prepared import Linear, Prepared
 from taptrv2_core.layers import init_sampling_offsets, modules
 from taptrv2_core.ops import active_backend, multi_scale_deformable_attention_from_offsets
-from taptrv2_core.prepared import Linear, Prepared
 
 LevelShapes = Sequence[tuple[int, int]]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from taptrv2_core.cuda_graphs import WindowGraphs
+from taptrv2_core.fast.cuda_graphs import WindowGraphs
 from taptrv2_core.frame_ring import FrameRing
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.motion import FlowImage, MotionPrior, Prediction, filtered

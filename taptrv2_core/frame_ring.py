@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taptrv2_core.fused_decoder import KeptLayer
+from taptrv2_core.fast.decoder import KeptLayer
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.window import Frames
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taptrv2_core.errors import ImageError
+from taptrv2_core.fast.transfer import to_device
 from taptrv2_core.ops import active_backend
-from taptrv2_core.transfer import to_device
 
 
 def checked_image(image: Any) -> NDArray[Any]:

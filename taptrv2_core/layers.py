@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taptrv2_core.prepared import Linear, PackedLinear, Prepared
+from taptrv2_core.fast.prepared import Linear, PackedLinear, Prepared
 
 Member = TypeVar("Member", bound=nn.Module)
 

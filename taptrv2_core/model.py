@@ -15,12 +15,12 @@ from taptrv2_core.backbone import Backbone
 from taptrv2_core.config import ModelConfig
 from taptrv2_core.decoder import Decoder
 from taptrv2_core.encoder import Encoder, LevelShapes, cell_centres
-from taptrv2_core.fused_projection import FusedProjection
+from taptrv2_core.fast.inference import Fast, folded
+from taptrv2_core.fast.prepared import Linear, Prepared
+from taptrv2_core.fast.projection import FusedProjection
 from taptrv2_core.geometry import sine_code
-from taptrv2_core.inference import Fast, folded
 from taptrv2_core.layers import mlp, modules
 from taptrv2_core.ops import active_backend
-from taptrv2_core.prepared import Linear, Prepared
 from taptrv2_core.refine import Refiner
 from taptrv2_core.search import Search
 from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks

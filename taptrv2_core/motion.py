@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from taptrv2_core import fused_flow
+from taptrv2_core.fast import flow as fused
 from taptrv2_core.geometry import UNIT, PixelMap, inverse_sigmoid
 from taptrv2_core.images import reduced
 from taptrv2_core.refine import Look, Refiner, patches
@@ -66,7 +66,7 @@ class FlowImage:
     @cached_property
     def pyramid(self) -> Tensor:
         """As the op of flow reads it; it is needed for two frames."""
-        return fused_flow.pyramid(self.grey)
+        return fused.pyramid(self.grey)
 
     def around(self, position: Tensor) -> Tensor:
         """Patches around places (N, 2) in [0, 1], as `Refiner` takes them."""
@@ -230,8 +230,8 @@ def follow(
     """Points xy (N, 2), N > 0, of one image in the next of the same size: (N, 2) pixels, and by how many pixels they
     miss where they came from when followed back, (N,); infinite where flow gives up or the point leaves the image."""
     height, width = after.grey.shape
-    if fused_flow.usable((height, width)):
-        moved, returned, found = fused_flow.there_and_back(before.pyramid, after.pyramid, (height, width), xy)
+    if fused.usable((height, width)):
+        moved, returned, found = fused.there_and_back(before.pyramid, after.pyramid, (height, width), xy)
     else:
         moved, found_there = _flow(before.grey, after.grey, xy)
         returned, found_back = _flow(after.grey, before.grey, moved)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taptrv2_core.fused_refine import FusedRefiner
+from taptrv2_core.fast.prepared import Prepared
+from taptrv2_core.fast.refine import FusedRefiner
 from taptrv2_core.layers import mlp
-from taptrv2_core.prepared import Prepared
 
 SIDE = 31
 """Samples along a side of a patch."""

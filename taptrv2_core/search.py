@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taptrv2_core import fused_search
 from taptrv2_core.config import ModelConfig
 from taptrv2_core.encoder import LevelShapes
+from taptrv2_core.fast import search as fused
+from taptrv2_core.fast.prepared import Linear
 from taptrv2_core.geometry import constant
 from taptrv2_core.layers import mlp, modules
-from taptrv2_core.prepared import Linear
 
 AROUND = 5
 """A place is these cells square."""
@@ -102,8 +102,8 @@ class Search(nn.Module):
         Returns:
             (1, N, 1) float32, from the logarithm of `LEAST` to 0.
         """
-        if fused_search.usable(tokens):
-            return fused_search.agreement(tokens, level_shapes, asked, position, LEAST)
+        if fused.usable(tokens):
+            return fused.agreement(tokens, level_shapes, asked, position, LEAST)
         first, *others = tokens.split(_sizes(level_shapes), dim=1)
         image = halved(first.unflatten(1, level_shapes[0]))
         height, width = image.shape[1:3]
@@ -134,8 +134,8 @@ class Search(nn.Module):
         Returns:
             (1, N, 2): the likeliest place where that is sure enough, else where they were.
         """
-        if fused_search.usable(tokens):
-            return fused_search.find(tokens, level_shapes, asked, position, SURE, BETTER)
+        if fused.usable(tokens):
+            return fused.find(tokens, level_shapes, asked, position, SURE, BETTER)
         height, width = level_shapes[0]
         shares = _log_shares(tokens.split(_sizes(level_shapes), dim=1), level_shapes, asked)[0, :, :-1].exp()
         padded = F.pad(shares.view(-1, height, width), (AROUND // 2,) * 4)

@@ -14,10 +14,10 @@ from torch import Tensor
 from taptrv2_core.encoded import EncodedImage, encode_images
 from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow, WindowResult
 from taptrv2_core.errors import ImageError, PointError
+from taptrv2_core.fast.transfer import to_host
 from taptrv2_core.geometry import PixelMap
 from taptrv2_core.model import Taptr
 from taptrv2_core.tracks import Queries, Tracks
-from taptrv2_core.transfer import to_host
 
 NEW_VISIBILITY = float(torch.tensor(1.0).sigmoid())
 """What the network says of a point in its own frame: visibility logit 1."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from taptrv2_core.encoder import LevelShapes
-from taptrv2_core.fused_decoder import KeptLayer
+from taptrv2_core.fast.decoder import KeptLayer
 
 EVERY = slice(None)
 

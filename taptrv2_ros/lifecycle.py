@@ -16,7 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from taptrv2_core import CheckpointError, Taptr, Tracker, load_model
-from taptrv2_core.allocator import release_freed_memory
+from taptrv2_core.fast.allocator import release_freed_memory
 from taptrv2_ros.diagnostics import Diagnostics
 from taptrv2_ros.parameter_set import ParameterSet
 from taptrv2_ros.parameters import Change, Parameters

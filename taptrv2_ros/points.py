@@ -10,7 +10,7 @@ from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 
 from taptrv2_core import PointError, Queries, Tracker
-from taptrv2_core.allocator import is_out_of_memory, release_freed_memory
+from taptrv2_core.fast.allocator import is_out_of_memory, release_freed_memory
 from taptrv2_core.regions import points_in_region
 from taptrv2_ros.groups import AUTOMATIC, CLICKED, Groups
 from taptrv2_ros.messages import nanoseconds, time_message

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from taptrv2_core import EncodedImage, ImageError, Taptr, Tracker, Tracks
-from taptrv2_core.allocator import is_out_of_memory, release_freed_memory, trim_heap
+from taptrv2_core.fast.allocator import is_out_of_memory, release_freed_memory, trim_heap
 from taptrv2_core.images import checked_image
 from taptrv2_core.stamps import Continuity
 from taptrv2_ros.conversions import ConversionError, RgbImage, to_rgb

@@ -11,7 +11,7 @@ import torch
 from recorded import sliding_bag
 from tiny import tiny_model
 
-from taptrv2_core import Tracker, cuda_graphs
+from taptrv2_core import Tracker
 from taptrv2_core.bench import recordings
 from taptrv2_core.bench.contenders import contenders, tracker_of
 from taptrv2_core.bench.frames import moving_texture, points
@@ -19,6 +19,7 @@ from taptrv2_core.bench.parts import PARTS, part_medians
 from taptrv2_core.bench.recordings import ALONE
 from taptrv2_core.bench.timing import repeat, summary
 from taptrv2_core.cli import bench, main
+from taptrv2_core.fast import cuda_graphs
 from taptrv2_core.ops import active_backend
 
 

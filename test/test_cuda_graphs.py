@@ -8,9 +8,10 @@ import pytest
 import torch
 from tiny import tiny_model
 
-from taptrv2_core import Taptr, Tracker, cuda_graphs, frame_ring
+from taptrv2_core import Taptr, Tracker, frame_ring
 from taptrv2_core.bench.frames import moving_texture, points
-from taptrv2_core.cuda_graphs import NEVER, PaddedWindow, WindowGraphs
+from taptrv2_core.fast import cuda_graphs
+from taptrv2_core.fast.cuda_graphs import NEVER, PaddedWindow, WindowGraphs
 from taptrv2_core.model import Memory
 from taptrv2_core.window import EVERY, Frames, Masks
 

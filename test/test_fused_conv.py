@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taptrv2_core import SMALL, Taptr, fused_conv
-from taptrv2_core.fused_conv import TiledConv
+from taptrv2_core import SMALL, Taptr
+from taptrv2_core.fast import conv
+from taptrv2_core.fast.conv import TiledConv
+from taptrv2_core.fast.prepared import PackedConv
+from taptrv2_core.fast.processor import cpu_has_tiles
 from taptrv2_core.ops import active_backend, use_backend
-from taptrv2_core.prepared import PackedConv
-from taptrv2_core.processor import cpu_has_tiles
 
 CASES = [(1, 64, 64, 16, 16), (2, 32, 96, 13, 22), (1, 96, 32, 3, 1), (1, 64, 64, 40, 36)]  # B, inputs, outputs, H, W
 LAST = torch.channels_last
@@ -41,7 +42,7 @@ def plain(conv: nn.Conv2d, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("sizes", CASES)
 def test_same_result(sizes: tuple[int, int, int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """To 1e-6 of its norm, where oneDNN has 4e-7; with ReLU and sum, and without."""
-    monkeypatch.setattr(fused_conv, "FEWEST_TILES", 1)
+    monkeypatch.setattr(conv, "FEWEST_TILES", 1)
     compare(sizes)
 
 
@@ -148,6 +149,6 @@ def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -
 
 if __name__ == "__main__":  # by test_lesser_instructions.py
     torch.set_num_threads(1)
-    fused_conv.FEWEST_TILES = 1
+    conv.FEWEST_TILES = 1
     for each in CASES:
         compare(each)

@@ -13,7 +13,7 @@ import torch
 
 from taptrv2_core import PUBLISHED, SMALL, ModelConfig, Taptr
 from taptrv2_core.decoder import Decoder
-from taptrv2_core.fused_decoder import FusedDecoder, KeptLayer
+from taptrv2_core.fast.decoder import FusedDecoder, KeptLayer
 from taptrv2_core.ops import active_backend, use_backend
 from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks
 
@@ -118,7 +118,7 @@ def test_queries_do_not_depend_on_their_neighbours_in_a_block() -> None:
 def test_bfloat16_memory_is_summed_in_float32(pairs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The only rounding is that of weights, content and memory themselves; where bfloat16 is multiplied in pairs, also
     that of what goes into linear layers."""
-    monkeypatch.setattr("taptrv2_core.fused_decoder.cpu_has_pairs", lambda: pairs)
+    monkeypatch.setattr("taptrv2_core.fast.decoder.cpu_has_pairs", lambda: pairs)
     half = lively(SMALL).prepare(torch.bfloat16)
     rounded = copy.deepcopy(half).prepare(torch.float32)
     decoder, channels = half.transformer.decoder, half.config.channels

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from taptrv2_core import PUBLISHED, SMALL, Taptr
-from taptrv2_core.fused_encoder import FusedEncoderLayer
+from taptrv2_core.fast.encoder import FusedEncoderLayer
+from taptrv2_core.fast.processor import products_in_vectors
 from taptrv2_core.ops import active_backend, use_backend
-from taptrv2_core.processor import products_in_vectors
 
 LEVELS = ((20, 13), (10, 7), (5, 4), (3, 2))
 TOKENS = sum(height * width for height, width in LEVELS)

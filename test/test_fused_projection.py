@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from taptrv2_core import PUBLISHED, SMALL, Taptr
-from taptrv2_core.fused_projection import FusedProjection
+from taptrv2_core.fast.processor import products_in_vectors
+from taptrv2_core.fast.projection import FusedProjection
 from taptrv2_core.ops import active_backend, use_backend
-from taptrv2_core.processor import products_in_vectors
 
 SHAPES = ((20, 13), (10, 7), (5, 4), (1, 1))
 TOKENS = sum(height * width for height, width in SHAPES)

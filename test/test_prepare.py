@@ -18,9 +18,9 @@ from tiny import TINY, tiny_model
 
 from taptrv2_core import PUBLISHED, ModelConfig, Taptr, Tracker, load_model, save_checkpoint
 from taptrv2_core.backbone import Backbone
-from taptrv2_core.inference import choose_dtype, folded
-from taptrv2_core.prepared import FusedConv, Prepared
-from taptrv2_core.processor import cpu_has_bfloat16
+from taptrv2_core.fast.inference import choose_dtype, folded
+from taptrv2_core.fast.prepared import FusedConv, Prepared
+from taptrv2_core.fast.processor import cpu_has_bfloat16
 
 
 def textured(count: int, size: int = 160) -> list[np.ndarray]:

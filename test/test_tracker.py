@@ -8,7 +8,7 @@ import torch
 from tiny import tiny_model
 
 from taptrv2_core import ImageError, PointError, Taptr, Tracker, encode_images
-from taptrv2_core.allocator import is_out_of_memory
+from taptrv2_core.fast.allocator import is_out_of_memory
 from taptrv2_core.geometry import PixelMap
 
 HEIGHT, WIDTH = 48, 80

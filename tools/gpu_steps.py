@@ -100,7 +100,7 @@ def parity(device: str) -> None:
         if device == "cuda":
             os.environ["TAPTRV2_CUDA_GRAPHS"] = "1"
             ways["CUDA graphs"] = tracked(model, count, 24)
-            from taptrv2_core import cuda_graphs
+            from taptrv2_core.fast import cuda_graphs
 
             failed = failed or cuda_graphs._failed
         name = str(dtype).removeprefix("torch.")

@@ -16,7 +16,7 @@ from taptrv2_core.checkpoint import load_model
 from taptrv2_core.config import CONFIGS
 from taptrv2_core.encoded import encode_images
 from taptrv2_core.errors import CheckpointError
-from taptrv2_core.inference import choose_dtype
+from taptrv2_core.fast.inference import choose_dtype
 from taptrv2_core.model import Taptr
 from taptrv2_core.tracker import Tracker
 

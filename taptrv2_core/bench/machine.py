@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from taptrv2_core.fast.processor import cpu_has_bfloat16
 from taptrv2_core.ops import active_backend
-from taptrv2_core.processor import cpu_has_bfloat16
 
 
 def describe(device: torch.device, threads: int) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from taptrv2_core import cuda_graphs
 from taptrv2_core.bench.timing import synchronise
+from taptrv2_core.fast import cuda_graphs
 from taptrv2_core.model import Taptr
 
 PARTS = ("image", "backbone", "tokens", "encoder", "keys and values", "window", "output")

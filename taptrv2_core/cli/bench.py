@@ -19,7 +19,7 @@ from taptrv2_core.checkpoint import WEIGHTS, usable_device
 from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.options import add_input_size, check_numbers, size
 from taptrv2_core.config import CONFIGS
-from taptrv2_core.inference import choose_dtype
+from taptrv2_core.fast.inference import choose_dtype
 from taptrv2_core.ops import active_backend
 
 GENERATED = Path("generated")

@@ -15,7 +15,7 @@ struct Encode {
   const float* reference;     // (S, 2)
   void* value;                // (B, S, C) of T
   void* result;               // (B, S, C) of T
-  Packed value_layer;         // in the order of taptrv2_core/fused_encoder.py
+  Packed value_layer;         // in the order of taptrv2_core/fast/encoder.py
   Packed offsets_and_logits;  // 2 * K offsets, then K logits
   Packed output;
   Norm norm_attention;

@@ -17,19 +17,19 @@ TORCH_LIBRARY(taptrv2, m) {
       "key_aware_backward(Tensor grad_output, Tensor? grad_logits, Tensor query, Tensor key_value, int[] level_shapes, "
       "Tensor? reference, Tensor offsets, Tensor slots, Tensor logits) "
       "-> (Tensor grad_query, Tensor grad_key_value, Tensor grad_offsets)");
-  // The decoder's window in one call, for inference on a CPU: taptrv2_core/fused_decoder.py.
+  // The decoder's window in one call, for inference on a CPU: taptrv2_core/fast/decoder.py.
   m.def(
       "decode_window(Tensor content, Tensor reference, Tensor[] memories, int[] level_shapes, Tensor updated, "
       "Tensor? tracked, int wanted, Tensor(a!)? kept, Tensor waves, Tensor parameters, int[] sizes) "
       "-> (Tensor moved, Tensor reference, Tensor visibility, Tensor hidden)");
-  // Feature levels (B, inputs, H, W), channels last, to tokens (B, S, C): taptrv2_core/fused_projection.py.
+  // Feature levels (B, inputs, H, W), channels last, to tokens (B, S, C): taptrv2_core/fast/projection.py.
   m.def("project_levels(Tensor[] features, int channels, int groups, Tensor parameters) -> Tensor");
-  // A layer of the encoder, likewise: taptrv2_core/fused_encoder.py.
+  // A layer of the encoder, likewise: taptrv2_core/fast/encoder.py.
   m.def(
       "encode_layer(Tensor tokens, Tensor code, Tensor reference, int[] level_shapes, Tensor parameters, int[] sizes) "
       "-> Tensor");
   // The search over a whole image (1, S, C) for N queries, one tensor (1, N, C) a level, likewise:
-  // taptrv2_core/fused_search.py.
+  // taptrv2_core/fast/search.py.
   m.def(
       "search_agreement(Tensor tokens, int[] level_shapes, Tensor[] queries, Tensor nowhere, Tensor position, "
       "float least) -> Tensor");
@@ -37,18 +37,18 @@ TORCH_LIBRARY(taptrv2, m) {
       "search_find(Tensor tokens, int[] level_shapes, Tensor[] queries, Tensor nowhere, Tensor position, float sure, "
       "float better) -> Tensor");
   // A 3 x 3 convolution of stride 1, padding 1, with what is to be added if anything and a ReLU if asked for, likewise:
-  // taptrv2_core/fused_conv.py.
+  // taptrv2_core/fast/conv.py.
   m.def("convolve(Tensor images, Tensor weight, Tensor? add, int outputs, bool relu) -> Tensor");
   // An image (H, W, 3) uint8 reduced to (height, width, 3) float in [0, 1], on a CPU: taptrv2_core/images.py.
   m.def("shrink(Tensor image, int height, int width) -> Tensor");
   // A grey image (H, W) uint8, reduced again and again, as flow reads it; and points (N, 2) of one such image in
-  // another, and back, on a CPU: taptrv2_core/fused_flow.py.
+  // another, and back, on a CPU: taptrv2_core/fast/flow.py.
   m.def("flow_pyramid(Tensor image) -> Tensor");
   m.def(
       "flow(Tensor before, Tensor after, int height, int width, Tensor xy) "
       "-> (Tensor moved, Tensor returned, Tensor found)");
   // Patches of a grey image (H, W) uint8 around points (N, 2) aligned with rows (N) of what is kept of M others, on a
-  // CPU: taptrv2_core/fused_refine.py.
+  // CPU: taptrv2_core/fast/refine.py.
   m.def(
       "refine(Tensor image, Tensor xy, Tensor rows, Tensor features, Tensor weight, Tensor contrast, "
       "Tensor parameters) -> (Tensor offset, Tensor spread)");

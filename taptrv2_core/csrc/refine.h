@@ -28,7 +28,7 @@ struct Refine {
   const float* features;               // (M, kFeatures, kCells, kCells)
   const float* weight;                 // (M, kCells, kCells) logits
   const float* contrast;               // (M)
-  RefineLayer patch, hidden, context;  // in the order of taptrv2_core/fused_refine.py
+  RefineLayer patch, hidden, context;  // in the order of taptrv2_core/fast/refine.py
   const float* doubt;                  // (kFeatures), then its bias
   const float* damping;                // (1)
   Packed spread[3];

@@ -23,7 +23,7 @@ struct Norm {
   const float* bias;
 };
 
-// In the order of taptrv2_core/fused_decoder.py.
+// In the order of taptrv2_core/fast/decoder.py.
 struct SharedWeights {
   Packed reference[2], updater[2], fuser[3];
 };

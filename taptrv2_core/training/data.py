@@ -6,11 +6,11 @@ from typing import Protocol
 
 import torch
 
+from taptrv2_core.fast.transfer import to_device
 from taptrv2_core.geometry import PixelMap
 from taptrv2_core.synthetic import ClipConfig, ClipGenerator, Clips
 from taptrv2_core.training.losses import Truth
 from taptrv2_core.training.stages import Stage
-from taptrv2_core.transfer import to_device
 
 HELD_OUT_SEED = 20_000
 RANK_STRIDE = 1_000_003

@@ -1,4 +1,4 @@
-// A 3 x 3 convolution by Winograd's F(4 x 4, 3 x 3), see taptrv2_core/fused_conv.py: in each direction, 6 inputs and 3
+// A 3 x 3 convolution by Winograd's F(4 x 4, 3 x 3), see taptrv2_core/fast/conv.py: in each direction, 6 inputs and 3
 // weights at the points 0, a, -a, b, -b and infinity give 4 outputs. Included inside namespace
 // taptrv2::<instruction set>.
 

@@ -12,7 +12,7 @@ namespace {
 
 constexpr const char* kOp = "convolve";
 
-// weight: panels of the transformed weight, then the bias. Public: taptrv2_core/fused_conv.py.
+// weight: panels of the transformed weight, then the bias. Public: taptrv2_core/fast/conv.py.
 at::Tensor convolve(const at::Tensor& images, const at::Tensor& weight, const std::optional<at::Tensor>& add,
                     int64_t outputs, bool relu) {
   TORCH_CHECK(images.dim() == 4, kOp, ": images must be (B, C, H, W)");

@@ -42,7 +42,7 @@ void run(const Encode& p, int64_t images, Storage storage) {
   });
 }
 
-// sizes: heads, points a level and head, channels of the feed-forward. Public: taptrv2_core/fused_encoder.py.
+// sizes: heads, points a level and head, channels of the feed-forward. Public: taptrv2_core/fast/encoder.py.
 at::Tensor encode_layer(const at::Tensor& tokens, const at::Tensor& code, const at::Tensor& reference,
                         at::IntArrayRef level_shapes, const at::Tensor& parameters, at::IntArrayRef sizes) {
   TORCH_CHECK(tokens.dim() == 3 && sizes.size() == 3, kOp, ": tokens must be (B, S, C) and sizes have 3 entries");

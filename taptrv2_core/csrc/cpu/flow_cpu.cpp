@@ -49,7 +49,7 @@ void check_size(int64_t height, int64_t width) {
               kFlowWindow, ", got ", height, " x ", width);
 }
 
-// Public, both: taptrv2_core/fused_flow.py.
+// Public, both: taptrv2_core/fast/flow.py.
 at::Tensor flow_pyramid(const at::Tensor& image) {
   TORCH_CHECK(image.dim() == 2, "flow_pyramid: image must be (H, W)");
   check_size(image.size(0), image.size(1));

@@ -15,7 +15,7 @@ namespace taptrv2 {
 
 inline int64_t padded(int64_t count) { return (count + kPanel - 1) / kPanel * kPanel; }
 
-// Hands out the parts of the packed parameters, in the order of taptrv2_core/packing.py.
+// Hands out the parts of the packed parameters, in the order of taptrv2_core/fast/packing.py.
 class Reader {
  public:
   Reader(const char* op, const at::Tensor& parameters)

@@ -75,7 +75,7 @@ void run(const Project& p, const std::vector<ProjectLevel>& levels, int64_t imag
   });
 }
 
-// Public: taptrv2_core/fused_projection.py.
+// Public: taptrv2_core/fast/projection.py.
 at::Tensor project_levels(at::TensorList features, int64_t channels, int64_t groups, const at::Tensor& parameters) {
   TORCH_CHECK(!features.empty() && features[0].dim() == 4, kOp, ": levels must be (B, inputs, H, W)");
   TORCH_CHECK(channels % kPanel == 0 && groups >= 1 && channels % groups == 0, kOp, ": channels must be a multiple of ",

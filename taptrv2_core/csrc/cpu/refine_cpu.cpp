@@ -10,7 +10,7 @@ namespace {
 
 constexpr const char* kOp = "refine";
 
-// Public: taptrv2_core/fused_refine.py.
+// Public: taptrv2_core/fast/refine.py.
 std::tuple<at::Tensor, at::Tensor> refine(const at::Tensor& image, const at::Tensor& xy, const at::Tensor& rows,
                                           const at::Tensor& features, const at::Tensor& weight,
                                           const at::Tensor& contrast, const at::Tensor& parameters) {

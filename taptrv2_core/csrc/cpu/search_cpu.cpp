@@ -162,7 +162,7 @@ class Asked {
   at::Tensor panels_, logits_;
 };
 
-// Public, both: taptrv2_core/fused_search.py.
+// Public, both: taptrv2_core/fast/search.py.
 at::Tensor search_agreement(const at::Tensor& tokens, at::IntArrayRef level_shapes, at::TensorList queries,
                             const at::Tensor& nowhere, const at::Tensor& position, double least) {
   Asked asked("search_agreement", tokens, level_shapes, queries, nowhere, position, true);

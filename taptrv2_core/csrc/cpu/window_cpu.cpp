@@ -131,7 +131,7 @@ Storage set_memories(Window& p, at::TensorList memories, int64_t tokens) {
 using Answer = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 // sizes: heads, points a level and head, layers, channels of the feed-forward, inputs of a layer that lie together (1,
-// or 2 in bfloat16). Public: taptrv2_core/fused_decoder.py.
+// or 2 in bfloat16). Public: taptrv2_core/fast/decoder.py.
 Answer decode_window(const at::Tensor& content, const at::Tensor& reference, at::TensorList memories,
                      at::IntArrayRef level_shapes, const at::Tensor& updated, const OptionalTensor& tracked,
                      int64_t wanted, const OptionalTensor& kept, const at::Tensor& waves, const at::Tensor& parameters,

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from taptrv2_core.fused_conv import TiledConv
-from taptrv2_core.prepared import FusedConv, PackedConv, packs
-from taptrv2_core.processor import cpu_has_bfloat16
+from taptrv2_core.fast.conv import TiledConv
+from taptrv2_core.fast.prepared import FusedConv, PackedConv, packs
+from taptrv2_core.fast.processor import cpu_has_bfloat16
 
 if TYPE_CHECKING:
-    from taptrv2_core.cuda_graphs import RecordedEncoding
-    from taptrv2_core.fused_projection import FusedProjection
+    from taptrv2_core.fast.cuda_graphs import RecordedEncoding
+    from taptrv2_core.fast.projection import FusedProjection
     from taptrv2_core.refine import Refiner
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

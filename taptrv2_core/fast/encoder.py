@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from taptrv2_core.packing import MOST_PARAMETERS, chain, fits, norm, packed
-from taptrv2_core.processor import products_in_vectors
+from taptrv2_core.fast.packing import MOST_PARAMETERS, chain, fits, norm, packed
+from taptrv2_core.fast.processor import products_in_vectors
 
 if TYPE_CHECKING:
     from taptrv2_core.encoder import EncoderLayer, LevelShapes

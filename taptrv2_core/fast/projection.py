@@ -12,9 +12,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from taptrv2_core.fast.packing import MOST_PARAMETERS, PANEL, norm, packed
+from taptrv2_core.fast.processor import products_in_vectors
 from taptrv2_core.ops.backend import active_backend
-from taptrv2_core.packing import MOST_PARAMETERS, PANEL, norm, packed
-from taptrv2_core.processor import products_in_vectors
 
 
 class FusedProjection:

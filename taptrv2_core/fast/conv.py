@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from taptrv2_core.fast.packing import PANEL, panels
+from taptrv2_core.fast.prepared import PackedConv
+from taptrv2_core.fast.processor import cpu_has_tiles
 from taptrv2_core.ops.backend import active_backend
-from taptrv2_core.packing import PANEL, panels
-from taptrv2_core.prepared import PackedConv
-from taptrv2_core.processor import cpu_has_tiles
 
 POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
 """Beside infinity; as in csrc/cpu/convolve.inl."""

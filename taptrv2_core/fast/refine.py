@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from taptrv2_core.fast.packing import chain, padded
 from taptrv2_core.ops.backend import active_backend
-from taptrv2_core.packing import chain, padded
 
 if TYPE_CHECKING:
     from taptrv2_core.refine import Look, Refiner

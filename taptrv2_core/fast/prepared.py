@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taptrv2_core.allocator import is_out_of_memory
+from taptrv2_core.fast.allocator import is_out_of_memory
 
 Self = TypeVar("Self", bound="Prepared")
 ROWS = 512

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from taptrv2_core.fast.packing import PANEL, chain, fits, norm, packed, padded, paired, panels
+from taptrv2_core.fast.processor import cpu_has_pairs
 from taptrv2_core.geometry import waves
-from taptrv2_core.packing import PANEL, chain, fits, norm, packed, padded, paired, panels
-from taptrv2_core.processor import cpu_has_pairs
 
 if TYPE_CHECKING:
     from taptrv2_core.decoder import Decoder, DecoderLayer

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from taptrv2_core.inference import Fast
+from taptrv2_core.fast.inference import Fast
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks
 

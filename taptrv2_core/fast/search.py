@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from taptrv2_core.fast.packing import PANEL
 from taptrv2_core.ops.backend import active_backend
-from taptrv2_core.packing import PANEL
 
 if TYPE_CHECKING:
     from taptrv2_core.encoder import LevelShapes
