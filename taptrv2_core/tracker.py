@@ -17,6 +17,7 @@ from taptrv2_core.errors import ImageError, PointError
 from taptrv2_core.fast.transfer import to_host
 from taptrv2_core.geometry import PixelMap
 from taptrv2_core.model import Taptr
+from taptrv2_core.point_checks import checked_points, refuse_outside, shown
 from taptrv2_core.tracks import Queries, Tracks
 
 NEW_VISIBILITY = float(torch.tensor(1.0).sigmoid())
@@ -113,7 +114,6 @@ class Tracker:
             held = self.held_stamps
             what = f"the {len(held)} images held have stamps {held[0]} to {held[-1]}" if held else "no image came yet"
             raise PointError(f"no image with stamp {stamp} is held: {what}")
-        self._refuse_outside(points)
         ids = list(range(self._next_id, self._next_id + len(points)))
         if not ids:
             return ids
@@ -137,7 +137,7 @@ class Tracker:
         gone = {int(i) for i in ids}
         unknown = sorted(gone.difference(self._ids))
         if unknown:
-            raise PointError(f"no points with ids {_shown(unknown)} are followed", unknown)
+            raise PointError(f"no points with ids {shown(unknown)} are followed", unknown)
         rows = [row for row, point in enumerate(self._ids) if point not in gone]
         if self._size is None:
             self._waiting = [self._waiting[row] for row in rows]
@@ -193,7 +193,7 @@ class Tracker:
                 f"image is {size[1]} x {size[0]} pixels, the stream's are {self._size[1]} x {self._size[0]}: "
                 "points cannot be followed across a change of size; call reset() to start anew"
             )
-        self._refuse_outside(np.array(self._waiting).reshape(-1, 2), size, self._ids)
+        refuse_outside(np.array(self._waiting).reshape(-1, 2), size, self._ids)
         self._engine.push_memory(encoded.memory, encoded.flow_image)
         self._size = size
         self._stamps[self.frame_index] = self.frame_index if stamp is None else stamp
@@ -277,47 +277,11 @@ class Tracker:
         return PixelMap(self._size, self.model.config.input_size)
 
     def _checked_points(self, xy: ArrayLike) -> NDArray[np.float64]:
-        try:
-            points = np.asarray(xy, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise PointError(f"points must be pairs of numbers x, y: {error}") from error
-        if points.size == 0:
-            points = points.reshape(0, 2)
-        if points.ndim != 2 or points.shape[1] != 2:
-            raise PointError(f"points have shape {points.shape}; expected (N, 2): pairs x, y")
-        bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
-        if len(bad):
-            raise PointError(f"points {_shown(bad.tolist())} of the request have NaN or infinite coordinates")
+        points = checked_points(xy)
         total = self.num_points + len(points)
         if total > self.max_points:
             raise PointError(
                 f"{len(points)} more points would make {total}; at most {self.max_points} (max_points) are followed"
             )
+        refuse_outside(points, self._size)
         return points
-
-    def _refuse_outside(
-        self, points: NDArray[np.float64], size: tuple[int, int] | None = None, ids: list[int] | None = None
-    ) -> None:
-        """Refuse points outside the image; without its size, only what lies outside of any."""
-        size = size or self._size
-        high = np.array([np.inf, np.inf] if size is None else [size[1] - 0.5, size[0] - 0.5])
-        outside = np.flatnonzero(((points < -0.5) | (points > high)).any(axis=1)).tolist()
-        if not outside:
-            return
-        x, y = points[outside[0]]
-        image = "any image" if size is None else f"the image of {size[1]} x {size[0]} pixels"
-        if ids is None:
-            which = f"points {_shown(outside)} of the request"
-            raise PointError(f"{which} lie outside {image}, the first at ({x:g}, {y:g})")
-        named = [ids[i] for i in outside]
-        raise PointError(
-            f"points with ids {_shown(named)}, added before the first image, lie outside {image}, the first at "
-            f"({x:g}, {y:g}): remove them and step again",
-            named,
-        )
-
-
-def _shown(values: list[int], most: int = 8) -> str:
-    """The first few of many."""
-    text = ", ".join(str(v) for v in values[:most])
-    return text if len(values) <= most else f"{text}, ... ({len(values)} in all)"
