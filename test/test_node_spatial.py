@@ -194,6 +194,11 @@ def test_the_overlay_is_the_image_with_the_points_in_it(camera: DepthCamera) -> 
         node.destroy_subscription(subscription)
 
 
+def plotted(layout: dict[str, Any]) -> list[dict[str, Any]]:
+    """Lines of all plots of the Foxglove layout."""
+    return [path for name, panel in layout.items() if name.startswith("Plot!") for path in panel["paths"]]
+
+
 def displayed(project_root: Path) -> list[tuple[str, str]]:
     """Topic and type of everything RViz and Foxglove are told to show or publish."""
     rviz = yaml.safe_load((project_root / "config/taptr.rviz").read_text())
@@ -211,7 +216,7 @@ def displayed(project_root: Path) -> list[tuple[str, str]]:
         (image["publish"]["pointTopic"], "geometry_msgs/msg/PointStamped"),
         (layout["RawMessages!tracks"]["topicPath"], "taptrv2_ros/msg/PointTracks"),
     ]
-    found += [(p["value"].split(".")[0], "taptrv2_ros/msg/PointTracks") for p in layout["Plot!visibility"]["paths"]]
+    found += [(path["value"].split(".")[0], "taptrv2_ros/msg/PointTracks") for path in plotted(layout)]
     space = {"points": "sensor_msgs/msg/PointCloud2", "markers": "visualization_msgs/msg/MarkerArray"}
     return found + [(topic, space[topic.rpartition("/")[2]]) for topic in layout["3D!space"]["topics"]]
 
@@ -236,6 +241,14 @@ def test_the_foxglove_layout_shows_every_panel_and_fields_there_are(project_root
     layout = json.loads((project_root / "config/taptr_foxglove.json").read_text())
     assert set(panels(layout["layout"])) == set(layout["configById"])
     fields = PointTracks.get_fields_and_field_types()
-    for path in layout["configById"]["Plot!visibility"]["paths"]:
+    for path in plotted(layout["configById"]):
         assert path["value"].split(".")[1].split("[")[0] in fields
+        assert path["timestampMethod"] == "receiveTime"  # by its images' stamps a played bag lies years before now
     assert layout["configById"]["3D!space"]["topics"]["/taptr/points"]["colorField"] in FIELDS.names
+
+
+def test_foxglove_and_rviz_look_from_the_same_frame(project_root: Path) -> None:
+    rviz = yaml.safe_load((project_root / "config/taptr.rviz").read_text())["Visualization Manager"]
+    space = json.loads((project_root / "config/taptr_foxglove.json").read_text())["configById"]["3D!space"]
+    assert space["followTf"] == rviz["Global Options"]["Fixed Frame"]
+    assert space["scene"]["transforms"]["showLabel"] is False  # 0.2 m high, in front of the points
