@@ -92,8 +92,10 @@ def test_what_does_not_fit_is_refused() -> None:
         torch.ops.taptrv2.flow(before.pyramid[1:], after.pyramid, 64, 64, xy)
     with pytest.raises(RuntimeError, match="flow: xy must be a contiguous CPU tensor"):
         torch.ops.taptrv2.flow(before.pyramid, after.pyramid, 64, 64, xy.double())
-    with pytest.raises(RuntimeError, match="flow: an image must be larger than 21 x 21, got 21 x 64"):
+    with pytest.raises(RuntimeError, match="flow: sides of an image must be 22 to 1048576 pixels, got 21 x 64"):
         torch.ops.taptrv2.flow_pyramid(torch.zeros(21, 64, dtype=torch.uint8))
+    with pytest.raises(RuntimeError, match="flow: sides of an image must be"):
+        torch.ops.taptrv2.flow(before.pyramid, after.pyramid, 2**62, 2**62, xy)
     with pytest.raises(RuntimeError, match="flow_pyramid: image must be a contiguous CPU tensor"):
         torch.ops.taptrv2.flow_pyramid(torch.zeros(64, 64))
 

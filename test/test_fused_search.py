@@ -114,6 +114,8 @@ def test_what_does_not_fit_is_refused() -> None:
     op = torch.ops.taptrv2.search_agreement
     with pytest.raises(RuntimeError, match="search_agreement: tokens must be a contiguous CPU tensor"):
         op(tokens[:, :-1], shapes, queries, nowhere, position, LEAST)
+    with pytest.raises(RuntimeError, match=r"level 0 has the shape \(-"):
+        op(tokens, [-shapes[0], -shapes[1], *shapes[2:]], queries, nowhere, position, LEAST)
     with pytest.raises(RuntimeError, match="queries must be one tensor a level"):
         op(tokens, shapes, queries[:-1], nowhere, position, LEAST)
     with pytest.raises(RuntimeError, match="queries must be a contiguous CPU tensor"):

@@ -130,6 +130,21 @@ def test_gradcheck(op: str, device: str) -> None:
 
 @fused
 @each_device
+@each_op
+def test_second_derivative_is_refused(op: str, device: str) -> None:
+    """Without an error it would be 0, and wrong."""
+    arguments = op_cases.inputs(op, SMALL, torch.float32, device)
+    arguments[0].requires_grad_()
+    with ops.use_backend("fused"):
+        output = OPS[op](*arguments)
+        output = output[0] if isinstance(output, tuple) else output
+        (gradient,) = torch.autograd.grad(output.square().sum(), arguments[0], create_graph=True)
+        with pytest.raises(RuntimeError, match="no second derivative"):
+            gradient.square().sum().backward()
+
+
+@fused
+@each_device
 def test_shared_reference_and_unused_outputs(device: str) -> None:
     """One reference for all batches gets all their gradients; logits alone, or the output alone, can be used."""
     op = "multi_scale_deformable_attention_from_offsets"
@@ -193,6 +208,12 @@ def test_traced_without_a_break(op: str) -> None:
 WRONG: dict[str, tuple[str, dict[int, Any], str]] = {
     "levels": ("multi_scale_deformable_attention", {1: ((4, 3), (2, 3))}, r"make 18 tokens, the tensor has 16"),
     "empty level": ("multi_scale_deformable_attention", {1: ((4, 4), (0, 2))}, r"level 1 has the shape \(0, 2\)"),
+    "negative level": (
+        "multi_scale_deformable_attention",
+        {1: ((-3, -4), (2, 2))},
+        r"level 0 has the shape \(-3, -4\)",
+    ),
+    "endless level": ("multi_scale_deformable_attention", {1: ((2**33, 2**31), (4, 4))}, r"more than 2\^31 tokens"),
     "value": ("multi_scale_deformable_attention", {0: torch.zeros(2, 16, 8)}, r"value must be \(B, S, M, D\)"),
     "heads": ("multi_scale_deformable_attention", {0: torch.zeros(2, 16, 3, 4)}, r"locations must be \(B, Q, M, L, P"),
     "weights": ("multi_scale_deformable_attention", {3: torch.zeros(2, 3, 2, 2, 1)}, r"weights must be .* got \[2, 3"),
@@ -281,7 +302,15 @@ def test_float16_on_the_cpu_is_plain_pytorch() -> None:
         assert op_cases.error(first, second) < 2e-3
 
 
-@pytest.mark.parametrize(("content", "reason"), [(None, "install a C\\+\\+ compiler"), ("no library", "does not load")])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "install a C\\+\\+ compiler"),
+        ("no library", r"does not load \(it does not say for which torch it is built"),
+        ("taptrv2 ops built for torch 2.4.99\0", r"does not load \(it is built for torch 2\.4\.99\)"),
+        (f"taptrv2 ops built for torch {torch.__version__.split('+')[0]}\0", "does not load .*build it again"),
+    ],
+)
 def test_missing_library_warns_once(
     content: str | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from setuptools import Distribution
 
-PATH = Path(__file__).parent.parent / "tools" / "op_build.py"
+ROOT = Path(__file__).parent.parent
+PATH = ROOT / "tools" / "op_build.py"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def test_cuda_can_be_left_out(
     (extension,) = op_build.ext_modules()
     assert "CPU kernels (TAPTRV2_CUDA=0)" in capsys.readouterr().out
     assert not any(source.endswith(".cu") or "/cuda/" in source for source in extension.sources)
-    assert all((PATH.parent.parent / source).is_file() for source in extension.sources)
+    assert all((ROOT / source).is_file() for source in extension.sources)
     assert "build_ext" in op_build.cmdclass()
 
 
@@ -78,3 +84,44 @@ def test_wrong_wish_is_refused(op_build: ModuleType, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TAPTRV2_CUDA", "yes")
     with pytest.raises(SystemExit, match="must be 0, 1 or unset, got 'yes'"):
         op_build.ext_modules()
+
+
+@pytest.mark.parametrize("change", ["torch", "wish"])
+def test_everything_is_built_anew_for_another_torch_or_wish(
+    change: str, op_build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are the same, so their dates do not say it."""
+    monkeypatch.setenv("TAPTRV2_CUDA", "0")
+    forced: list[bool] = []
+    build_ext = op_build.cmdclass()["build_ext"]
+    monkeypatch.setattr(build_ext, "build_extensions", lambda command: forced.append(bool(command.force)))
+
+    def build() -> None:
+        distribution = Distribution({"ext_modules": op_build.ext_modules()})
+        command = build_ext(distribution, use_ninja=False)  # ninja looks for itself
+        command.build_lib, command.build_temp = str(tmp_path / "lib"), str(tmp_path / "temp")
+        command.ensure_finalized()
+        command.run()
+
+    build()
+    build()
+    if change == "torch":
+        monkeypatch.setattr(torch, "__version__", "2.99.0+cpu")
+    else:
+        monkeypatch.setenv("CXX", "c++ -march=native")
+    build()
+    build()
+    assert forced == [True, False, True, False]
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake")
+def test_colcon_asks_in_every_build(tmp_path: Path) -> None:
+    """Only setup.py knows whether torch or TAPTRV2_CUDA is another than the last time."""
+    section = re.search(r"# --- Fused ops -+\n(.*?)\n# ---", (ROOT / "CMakeLists.txt").read_text(), re.DOTALL)
+    assert section is not None
+    given = f'cmake_minimum_required(VERSION 3.16)\nproject(ops NONE)\nset(Python3_EXECUTABLE "{sys.executable}")\n'
+    (tmp_path / "CMakeLists.txt").write_text(given + "set(PYTHON_INSTALL_DIR python)\n" + section[1])
+    (tmp_path / "setup.py").write_text("print('asked', file=open('asked', 'a'))")
+    for words in (["-S", ".", "-B", "build"], ["--build", "build"], ["--build", "build"]):
+        subprocess.run(["cmake", *words], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert (tmp_path / "asked").read_text().split() == ["asked"] * 2

@@ -21,6 +21,8 @@ CXX_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-W
 # Not linked: at run time torch's own OpenMP library is the one, and a second one would mean a second set of threads.
 OPENMP = ["-fopenmp"]
 NVCC_FLAGS = ["-O3", "-lineinfo"]
+WISHES = ("CXX", "CUDA_HOME", "TORCH_CUDA_ARCH_LIST")
+"""Variables of the environment that what is built depends on, beside the choice of sources."""
 
 
 def ext_modules() -> list[Any]:
@@ -39,11 +41,26 @@ def ext_modules() -> list[Any]:
 def cmdclass() -> dict[str, Any]:
     """`build_ext` of torch; empty without torch."""
     try:
+        import torch
         from torch.utils.cpp_extension import BuildExtension
     except ImportError:
         return {}
+
+    class Build(BuildExtension):
+        """Makes everything anew for another torch or other wishes, of which the dates of files say nothing."""
+
+        def run(self) -> None:
+            made_for = Path(self.build_temp) / "made-for"
+            wishes = [(extension.sources, extension.extra_compile_args) for extension in self.extensions]
+            wanted = repr((torch.__version__, wishes, [os.environ.get(name) for name in WISHES]))
+            self.force = self.force or not made_for.exists() or made_for.read_text() != wanted
+            self.build_temp = str(made_for.parent / f"torch-{torch.__version__}")
+            super().run()
+            made_for.parent.mkdir(parents=True, exist_ok=True)
+            made_for.write_text(wanted)
+
     # A plain name: the library has no Python module in it, torch loads it whatever the Python version.
-    return {"build_ext": BuildExtension.with_options(no_python_abi_suffix=True)}
+    return {"build_ext": Build.with_options(no_python_abi_suffix=True)}
 
 
 def _missing_tool() -> str:
@@ -89,11 +106,8 @@ def _missing_cuda() -> str:
 def _extension(cuda: bool) -> Any:
     from torch.utils import cpp_extension
 
-    patterns = ["*.cpp", "cpu/*.cpp"] + (["cuda/*.cpp", "cuda/*.cu"] if cuda else [])
-    sources = [str(path.relative_to(ROOT)) for pattern in patterns for path in sorted((ROOT / SOURCES).glob(pattern))]
-    depends = [
-        str(path.relative_to(ROOT)) for end in ("h", "inl", "cuh") for path in (ROOT / SOURCES).rglob(f"*.{end}")
-    ]
+    sources = _files(["*.cpp", "cpu/*.cpp"] + (["cuda/*.cpp", "cuda/*.cu"] if cuda else []))
+    depends = _files(["**/*.h", "**/*.inl", "**/*.cuh"])
     kind = cpp_extension.CUDAExtension if cuda else cpp_extension.CppExtension
     flags = {"cxx": CXX_FLAGS + OPENMP, "nvcc": NVCC_FLAGS}
     if cuda:

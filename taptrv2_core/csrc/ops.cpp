@@ -4,6 +4,10 @@
 // without, `offsets` are locations in [0, 1] and `weights` are used as they are.
 // `level_shapes` is height, width of each level, one after the other.
 #include <torch/library.h>
+#include <torch/version.h>
+
+// Read by taptrv2_core/ops/backend.py before it loads the library: in another torch it may load, and be of no use.
+__attribute__((used)) static const char kBuiltFor[] = "taptrv2 ops built for torch " TORCH_VERSION;
 
 TORCH_LIBRARY(taptrv2, m) {
   m.def("multi_scale(Tensor value, int[] level_shapes, Tensor? reference, Tensor offsets, Tensor weights) -> Tensor");

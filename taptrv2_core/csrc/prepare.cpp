@@ -33,30 +33,14 @@ void check_device(const char* op, const char* name, const at::Tensor& t, const a
               like.device());
 }
 
-// Levels and the sizes that all tensors share. `tokens` is what the level shapes must add up to.
+// Levels and points, as `offsets` have them. `tokens` is what the level shapes must add up to.
 void set_problem(const char* op, at::IntArrayRef level_shapes, int64_t tokens, const at::Tensor& offsets, Problem& p) {
   const int64_t levels = int64_t(level_shapes.size()) / 2;
-  TORCH_CHECK(level_shapes.size() % 2 == 0 && levels >= 1 && levels <= kMaxLevels, op,
-              ": level_shapes must be (height, width) of 1 to ", kMaxLevels, " levels, got ", level_shapes);
   TORCH_CHECK(offsets.dim() == 6 && offsets.size(3) == levels && offsets.size(5) == 2, op,
               ": locations or offsets must be (B, Q, M, L, P, 2) with L = ", levels, ", got ", offsets.sizes());
-  const int64_t points = offsets.size(4);
-  TORCH_CHECK(points >= 1 && levels * points <= kMaxSamples, op, ": L * P must be 1 to ", kMaxSamples, ", got ", levels,
-              " * ", points, "; the reference backend has no such limit");
-  int64_t start = 0;
-  for (int64_t level = 0; level < levels; ++level) {
-    const int64_t height = level_shapes[2 * level], width = level_shapes[2 * level + 1];
-    TORCH_CHECK(height > 0 && width > 0, op, ": level ", level, " has the shape (", height, ", ", width, ")");
-    TORCH_CHECK(start + height * width <= std::numeric_limits<int>::max(), op, ": more than 2^31 tokens");
-    p.height[level] = int(height);
-    p.width[level] = int(width);
-    p.start[level] = int(start);
-    start += height * width;
-  }
-  TORCH_CHECK(start == tokens, op, ": level_shapes ", level_shapes, " make ", start, " tokens, the tensor has ",
+  const int64_t found = set_levels(op, level_shapes, offsets.size(4), p);
+  TORCH_CHECK(found == tokens, op, ": level_shapes ", level_shapes, " make ", found, " tokens, the tensor has ",
               tokens);
-  p.levels = int(levels);
-  p.points = int(points);
 }
 
 void set_heads(const char* op, int64_t heads, int64_t channels, Problem& p) {
@@ -107,6 +91,28 @@ at::Tensor readable(const at::Tensor& t) {
 }
 
 }  // namespace
+
+int64_t set_levels(const char* op, at::IntArrayRef level_shapes, int64_t points, Problem& p) {
+  constexpr int64_t kMost = std::numeric_limits<int>::max();
+  const int64_t levels = int64_t(level_shapes.size()) / 2;
+  TORCH_CHECK(level_shapes.size() % 2 == 0 && levels >= 1 && levels <= kMaxLevels, op,
+              ": level_shapes must be (height, width) of 1 to ", kMaxLevels, " levels, got ", level_shapes);
+  TORCH_CHECK(points >= 1 && levels * points <= kMaxSamples, op, ": L * P must be 1 to ", kMaxSamples, ", got ", levels,
+              " * ", points, "; the reference backend has no such limit");
+  int64_t start = 0;
+  for (int64_t level = 0; level < levels; ++level) {
+    const int64_t height = level_shapes[2 * level], width = level_shapes[2 * level + 1];
+    TORCH_CHECK(height > 0 && width > 0, op, ": level ", level, " has the shape (", height, ", ", width, ")");
+    TORCH_CHECK(width <= kMost && height <= (kMost - start) / width, op, ": more than 2^31 tokens");
+    p.height[level] = int(height);
+    p.width[level] = int(width);
+    p.start[level] = int(start);
+    start += height * width;
+  }
+  p.levels = int(levels);
+  p.points = int(points);
+  return start;
+}
 
 MultiScaleInputs prepare_multi_scale(const at::Tensor& value, at::IntArrayRef level_shapes,
                                      const OptionalTensor& reference, const at::Tensor& offsets,

@@ -24,6 +24,9 @@ struct KeyAwareInputs {
   at::ScalarType sums;
 };
 
+// Sets levels and points a level and head; returns the number of tokens.
+int64_t set_levels(const char* op, at::IntArrayRef level_shapes, int64_t points, Problem& p);
+
 MultiScaleInputs prepare_multi_scale(const at::Tensor& value, at::IntArrayRef level_shapes,
                                      const OptionalTensor& reference, const at::Tensor& offsets,
                                      const at::Tensor& weights);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ Backend = Literal["fused", "reference"]
 LIBRARY_NAME = "_taptrv2_ops"
 # Not resolved: in a symlink install the library lies beside the link, not beside the source file.
 LIBRARY_FOLDER = Path(__file__).parent
-BUILD = "`python setup.py build_ext --inplace`"
+BUILD = "`pip install .`, `colcon build` or `python setup.py build_ext --inplace`"
 
 _forced: Backend | None = None
 _loaded: bool | None = None
@@ -79,16 +80,26 @@ def _load() -> str:
     """Load the library; returns why not, empty if it is loaded."""
     found = sorted(LIBRARY_FOLDER.glob(f"{LIBRARY_NAME}*.so"))
     if not found:
-        return f"No {LIBRARY_NAME}*.so in {LIBRARY_FOLDER}: install a C++ compiler and build it with {BUILD}."
+        return f"No {LIBRARY_NAME}*.so in {LIBRARY_FOLDER}: install a C++ compiler and build it by {BUILD}."
     try:
+        _check_torch(found[0])
         torch.ops.load_library(str(found[0]))
         from taptrv2_core.ops import fused  # noqa: F401  (registers gradients and fake kernels of the loaded ops)
     except (OSError, ImportError, RuntimeError) as error:
         return (
             f"{found[0]} does not load ({error}). It must be built with the torch that runs it ({torch.__version__}): "
-            f"build it again with {BUILD}."
+            f"build it again, as it was built, by {BUILD}."
         )
     return ""
+
+
+def _check_torch(library: Path) -> None:
+    """Raise ImportError for a library of another torch, which may load all the same, and fail when an op is called."""
+    built_for = re.search(rb"taptrv2 ops built for torch ([\d.]+)", library.read_bytes())  # csrc/ops.cpp
+    if built_for is None:
+        raise ImportError("it does not say for which torch it is built")
+    if built_for[1].decode() != re.split(r"[^\d.]", torch.__version__)[0]:
+        raise ImportError(f"it is built for torch {built_for[1].decode()}")
 
 
 def _cuda_built() -> bool:

@@ -139,8 +139,14 @@ def _key_aware_backward_fake(
     return tuple(t.new_empty(t.shape) for t in (query, key_value, offsets))  # type: ignore[return-value]
 
 
+def _no_second_derivative(ctx: Any, *grads: Tensor) -> None:
+    raise RuntimeError("taptrv2_core.ops: the deformable attentions have no second derivative")
+
+
 torch.library.register_autograd("taptrv2::multi_scale", _multi_scale_backward, setup_context=_multi_scale_setup)
 torch.library.register_autograd("taptrv2::key_aware", _key_aware_backward, setup_context=_key_aware_setup)
+for _first in ("multi_scale_backward", "key_aware_backward"):  # else torch warns and takes it to be 0
+    torch.library.register_autograd(f"taptrv2::{_first}", _no_second_derivative)
 
 
 @torch.library.register_fake("taptrv2::decode_window")

@@ -9,8 +9,7 @@ inline void linear_of(const Packed& layer, const T* x, int count, float* out, bo
   linear<W, Product>(layer, inputs, layer.inputs, count, out, panels(layer) * kPanel, relu);
 }
 
-// Where sums are made that are to become rows of T: there if those are floats, else in `room`; and the step from one to
-// the other.
+// Where sums are made that are to become rows of T: there if those are floats, else in `room`.
 inline float* sums_of(float* rows, float*) { return rows; }
 inline float* sums_of(bf16*, float* room) { return room; }
 

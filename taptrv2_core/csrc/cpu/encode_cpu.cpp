@@ -2,7 +2,6 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <string>
 
 #include "packed.h"
 
@@ -49,7 +48,7 @@ at::Tensor encode_layer(const at::Tensor& tokens, const at::Tensor& code, const 
   Encode p{};
   p.channels = int(tokens.size(2)), p.heads = int(sizes[0]), p.feedforward = int(sizes[2]);
   TORCH_CHECK(p.heads * kPanel == p.channels, kOp, ": heads must have ", kPanel, " channels");
-  p.tokens = set_levels(kOp, level_shapes, sizes[0], sizes[1], p.levels);
+  p.tokens = set_levels(kOp, level_shapes, sizes[1], p.levels);
   p.samples = p.heads * p.levels.levels * p.levels.points;
   TORCH_CHECK(p.samples % kPanel == 0 && p.feedforward % kPanel == 0, kOp,
               ": M * L * P and the feed-forward must be multiples of ", kPanel);

@@ -113,6 +113,10 @@ struct FlowGradients {
         flow_store(inside & (3 * (step[2] + step[0]) + 10 * step[1]), down[y] + x);
       }
     }
+    for (int y = 0; y < kRows; ++y) {  // read, if not used
+      flow_store(FlowInts{}, across[y] + kFlowWide);
+      flow_store(FlowInts{}, down[y] + kFlowWide);
+    }
   }
 };
 

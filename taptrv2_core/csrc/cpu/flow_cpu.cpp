@@ -2,8 +2,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <string>
-#include <vector>
+#include <tuple>
 
 #include "packed.h"
 
@@ -45,8 +44,10 @@ void fill_rows_outside(const FlowLevel& image) {
 }
 
 void check_size(int64_t height, int64_t width) {
-  TORCH_CHECK(height > kFlowWindow && width > kFlowWindow, "flow: an image must be larger than ", kFlowWindow, " x ",
-              kFlowWindow, ", got ", height, " x ", width);
+  constexpr int64_t kMost = 1 << 20;
+  TORCH_CHECK(height > kFlowWindow && width > kFlowWindow && height <= kMost && width <= kMost,
+              "flow: sides of an image must be ", kFlowWindow + 1, " to ", kMost, " pixels, got ", height, " x ",
+              width);
 }
 
 // Public, both: taptrv2_core/fast/flow.py.

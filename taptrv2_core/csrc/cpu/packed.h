@@ -9,6 +9,7 @@
 
 #include <vector>
 
+#include "../prepare.h"
 #include "kernels.h"
 
 namespace taptrv2 {
@@ -75,25 +76,6 @@ inline void check_last(const char* op, const char* name, const at::Tensor& t, at
       t.sizes() == sizes && t.scalar_type() == type && t.is_cpu() && t.is_contiguous(at::MemoryFormat::ChannelsLast),
       op, ": ", name, " must be a CPU tensor ", sizes, " of ", type, " with channels last, got ", t.sizes(), " of ",
       t.scalar_type());
-}
-
-// Levels; returns the number of tokens.
-inline int64_t set_levels(const char* op, at::IntArrayRef level_shapes, int64_t heads, int64_t points, Problem& p) {
-  TORCH_CHECK(level_shapes.size() % 2 == 0 && level_shapes.size() >= 2 && level_shapes.size() <= 2 * kMaxLevels, op,
-              ": level_shapes must be (height, width) of 1 to ", kMaxLevels, " levels, got ", level_shapes);
-  p = Problem{};
-  p.levels = int(level_shapes.size() / 2);
-  p.points = int(points);
-  p.heads = int(heads);
-  TORCH_CHECK(points >= 1 && p.levels * points <= kMaxSamples, op, ": L * P must be 1 to ", kMaxSamples);
-  int64_t start = 0;
-  for (int i = 0; i < p.levels; ++i) {
-    p.height[i] = int(level_shapes[2 * i]);
-    p.width[i] = int(level_shapes[2 * i + 1]);
-    p.start[i] = int(start);
-    start += level_shapes[2 * i] * level_shapes[2 * i + 1];
-  }
-  return start;
 }
 
 }  // namespace taptrv2

@@ -1,7 +1,7 @@
 // The refiner on the CPU: points spread over torch's threads.
 #include <torch/library.h>
 
-#include <vector>
+#include <tuple>
 
 #include "packed.h"
 

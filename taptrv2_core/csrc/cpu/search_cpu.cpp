@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <vector>
 
 #include "packed.h"
@@ -83,8 +82,8 @@ class Asked {
 
   void check_all(const char* op, const at::Tensor& tokens, at::IntArrayRef level_shapes, at::TensorList queries,
                  const at::Tensor& nowhere, const at::Tensor& position) {
-    Problem levels;
-    const int64_t cells = taptrv2::set_levels(op, level_shapes, 1, 1, levels);
+    Problem levels{};
+    const int64_t cells = taptrv2::set_levels(op, level_shapes, 1, levels);
     const at::ScalarType type = half_ ? at::kBFloat16 : at::kFloat;
     TORCH_CHECK(tokens.dim() == 3 && tokens.size(2) % kPanel == 0 && position.dim() == 3, op,
                 ": tokens must be (1, S, C), C a multiple of ", kPanel, ", and position (1, N, 2)");

@@ -4,11 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <string>
 #include <tuple>
 #include <vector>
 
-#include "../prepare.h"
 #include "packed.h"
 
 namespace taptrv2 {
@@ -144,7 +142,7 @@ Answer decode_window(const at::Tensor& content, const at::Tensor& reference, at:
   Window p{};
   p.frames = int(frames), p.queries = int(queries), p.channels = int(channels);
   p.heads = int(sizes[0]), p.feedforward = int(sizes[3]);
-  const int64_t tokens = set_levels(kOp, level_shapes, sizes[0], sizes[1], p.levels);
+  const int64_t tokens = set_levels(kOp, level_shapes, sizes[1], p.levels);
   const Storage storage = set_memories(p, memories, tokens);
   p.scale = 1 / std::sqrt(float(kPanel));
   p.samples = int(sizes[0] * p.levels.levels * sizes[1]);
