@@ -56,7 +56,7 @@ class ParameterSet:
             when = item.metadata["change"]
             if parameter.value != self._values[parameter.name] and when not in allowed:
                 return f"parameter '{parameter.name}' can be set only {when.value}"
-            problem = _problem(parameter.name, item, parameter.value)
+            problem = self._problem(parameter.name, item, parameter.value)
             if problem:
                 return problem
             new[parameter.name] = parameter.value
@@ -68,20 +68,24 @@ class ParameterSet:
             value = self._node.declare_parameter(name, default, _descriptor(item)).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             raise ParameterError(f"parameter '{name}' must be {expectation(item)}: {error}") from error
-        problem = _problem(name, item, value)
+        problem = self._problem(name, item, value)
         if problem:
             raise ParameterError(problem)
         self._items[name], self._values[name] = item, value
 
-
-def _problem(name: str, item: Field[Any], value: Any) -> str:
-    """What rclpy does not check: choices, and topics that are empty."""
-    choices = item.metadata["choices"]
-    if choices and value not in choices:
-        return f"parameter '{name}' is '{value}', which is none of {', '.join(choices)}"
-    if item.name == "image_topic" and not value:
-        return f"parameter '{name}' is empty; give the topic of the camera's images"
-    return ""
+    def _problem(self, name: str, item: Field[Any], value: Any) -> str:
+        """What rclpy does not check: choices, and names of topics."""
+        choices = item.metadata["choices"]
+        if choices and value not in choices:
+            return f"parameter '{name}' is '{value}', which is none of {', '.join(choices)}"
+        if item.name == "image_topic" and not value:
+            return f"parameter '{name}' is empty; give the topic of the camera's images"
+        if item.metadata["per_camera"] is not None and value:  # the topics, and only they, are each camera's own
+            try:
+                self._node.resolve_topic_name(value)
+            except Exception as error:  # of the C library, which one differs between versions
+                return f"parameter '{name}' is '{value}', which is no topic name: {str(error).split(', at ')[0]}"
+        return ""
 
 
 def _camera_names(names: Sequence[str]) -> tuple[str, ...]:
