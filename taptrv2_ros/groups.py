@@ -26,8 +26,7 @@ class Groups:
         """Raises PointError for a name clients cannot give."""
         if name == AUTOMATIC:
             raise PointError(f"the group name '{AUTOMATIC}' is the node's own, of points it adds by itself")
-        if len(name) > _LONGEST:
-            raise PointError(f"a group name of {len(name)} characters is too long; at most {_LONGEST}")
+        _check_length(name)
 
     def assign(self, ids: Iterable[int], name: str) -> None:
         """Put new points into a group; "" is none."""
@@ -45,6 +44,7 @@ class Groups:
 
     def members(self, name: str) -> list[int]:
         """Ids of a group's points. Raises PointError naming the groups there are, if there is no such group."""
+        _check_length(name)
         found = self.having(name)
         if not found:
             known = ", ".join(f"'{group}'" for group in sorted(set(self._group_of.values())))
@@ -60,3 +60,9 @@ class Groups:
         index = {"": 0}
         rows = [index.setdefault(self._group_of.get(point, ""), len(index)) for point in ids]
         return np.array(rows, dtype=np.uint32), list(index)
+
+
+def _check_length(name: str) -> None:
+    """Raises PointError for a name that would fill the log."""
+    if len(name) > _LONGEST:
+        raise PointError(f"a group name of {len(name)} characters is too long; at most {_LONGEST}")

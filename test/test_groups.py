@@ -34,6 +34,8 @@ def test_names_that_cannot_be_given() -> None:
         Groups().check("auto")
     with pytest.raises(PointError, match="too long"):
         Groups().check("x" * 201)
+    with pytest.raises(PointError, match="too long"):
+        Groups().members("x" * 1_000_000)
     Groups().check("the mug")
 
 
