@@ -21,6 +21,7 @@ from taptrv2_ros.monitor import Monitor
 from taptrv2_ros.points import Points
 
 MOST_PROBLEMS = 50  # distinct ones that are logged
+_AT_ONCE = 1.0  # seconds between two cuts below which they count as one trouble, of which each is nothing new
 
 
 class Logger(Protocol):
@@ -93,6 +94,7 @@ class TrackingSession:
         self._headers: dict[int, Header] = {}
         self._told: set[str] = set()
         self._epoch: int | None = None
+        self._restless = False
         self.monitor = Monitor()
         self.counters = self.monitor.counters
 
@@ -208,11 +210,24 @@ class TrackingSession:
         self._headers.clear()
         trim_heap()
         self.counters.resets += 1
-        self.monitor.reset_reason, self.monitor.last_reset = reason, time.monotonic()
-        self._logger.warning(
-            f"'{self.topic}': {reason}: tracking starts anew, {points} points are forgotten (add them again)"
-        )
+        self.monitor.reset_reason = reason
+        self._warn_of_reset(reason, points)
         self.on_reset(reason)
+
+    def _warn_of_reset(self, reason: str, points: int) -> None:
+        """Each time, but where one follows another at once: that only once more."""
+        now = time.monotonic()
+        again, self.monitor.last_reset = now - self.monitor.last_reset < _AT_ONCE, now
+        if not again:
+            self._logger.warning(
+                f"'{self.topic}': {reason}: tracking starts anew, {points} points are forgotten (add them again)"
+            )
+        elif not self._restless:
+            self._logger.warning(
+                f"'{self.topic}': {reason}, again within {_AT_ONCE:g} s: does more than one camera publish on it? Not "
+                "said again while that goes on; resets are counted"
+            )
+        self._restless = again
 
     def _refuse(self, problem: str, text: str) -> None:
         self.counters.refused += 1

@@ -255,6 +255,20 @@ def test_a_cut_starts_anew_and_the_image_before_it_is_not_lost() -> None:
     assert session.monitor.reset_reason == reasons[0]
 
 
+def test_cuts_that_follow_each_other_are_not_told_one_by_one() -> None:
+    log = Log()
+    session = TrackingSession(tiny_model(), 8, 1, "/test/image_raw", log)
+    for index in range(6):  # as when two cameras publish on one topic
+        track(session, index, Continuity(index, "stamps went back by 0.1 s"))
+    assert session.counters.resets == 5
+    first, second = log.warnings
+    assert "tracking starts anew" in first
+    assert "again within 1 s: does more than one camera publish on it?" in second
+    session.monitor.last_reset -= 60
+    track(session, 6, Continuity(6, "stamps went back by 3 s"))
+    assert "stamps went back by 3 s: tracking starts anew" in log.warnings[2]
+
+
 def test_headers_are_kept_only_as_long_as_images() -> None:
     session = TrackingSession(tiny_model(), 8, 1, "/test/image_raw", Log())
     kept = []
