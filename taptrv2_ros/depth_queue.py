@@ -5,7 +5,6 @@ Stamps, and the tolerance by which they may differ, are nanoseconds.
 
 from __future__ import annotations
 
-from collections import deque
 from types import SimpleNamespace
 from typing import Any, Generic, TypeVar
 
@@ -28,15 +27,18 @@ class OwnQueue(Generic[Depth]):
 
     def __init__(self, tolerance: int) -> None:
         self._tolerance = tolerance
-        self._held: deque[tuple[int, Depth]] = deque(maxlen=_HELD)
+        self._held: dict[int, Depth] = {}
 
     def add(self, stamp: int, depth: Depth) -> None:
-        """Hold a depth image."""
-        self._held.append((stamp, depth))
+        """Hold a depth image, in place of one of the same stamp: where there are no stamps, all have 0."""
+        self._held.pop(stamp, None)
+        self._held[stamp] = depth
+        if len(self._held) > _HELD:
+            del self._held[next(iter(self._held))]
 
     def nearest(self, stamp: int) -> Depth | None:
         """The depth image nearest in time to an image; None if none is within the tolerance."""
-        near = [(abs(at - stamp), depth) for at, depth in self._held if abs(at - stamp) <= self._tolerance]
+        near = [(abs(at - stamp), depth) for at, depth in self._held.items() if abs(at - stamp) <= self._tolerance]
         return min(near, key=lambda held: held[0])[1] if near else None
 
 

@@ -68,6 +68,14 @@ def test_a_recording_that_starts_anew(feed: Callable[..., Settled]) -> None:
     assert [s[:2] for s in feed(events)] == [(1000, 1000), (0, 0), (33, 33)]
 
 
+@pytest.mark.parametrize("filtered", [False, pytest.param(True, marks=needs_filters)])
+def test_of_depths_without_stamps_the_newest_counts(filtered: bool) -> None:
+    pairing: Pairing[str, str] = Pairing(20 * MS, filtered)
+    for name in "abc":
+        pairing.add_depth(0, f"depth {name}")
+        assert pairing.add_item(0, f"image {name}") == [(f"image {name}", f"depth {name}")]
+
+
 @pytest.mark.parametrize("lag", [-25, -12, 0, 12, 25])
 @pytest.mark.parametrize("delay", [0, 1, 3])
 def test_every_image_gets_its_own_depth_and_each_is_settled_once(
