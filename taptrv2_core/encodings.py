@@ -86,6 +86,9 @@ _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 
 SUPPORTED_ENCODINGS = (*_FORMATS, *_PLANAR)
 
+_ENDS = {"JPEG": (b"\xff\xd8", b"\xff\xd9"), "PNG": (b"\x89PNG", b"IEND\xaeB`\x82")}
+"""How files of these kinds begin, and what is at their end, before bytes that may pad them."""
+
 _TO_RGB = int(getattr(cv2, "IMREAD_COLOR_RGB", 0))  # decoders' own order of colours, since OpenCV 4.11
 
 _DEPTH: dict[str, tuple[type[np.generic], float]] = {
@@ -176,6 +179,7 @@ class CompressedImage:
             raise ConversionError("empty compressed image", f"format '{self.format}', 0 bytes")
         if "compressedDepth" in self.format:
             raise ConversionError("compressed depth image", "the tracker needs the camera's colour or grey image topic")
+        _refuse_cut(self.data.tobytes(), self.format)
         try:
             image = cv2.imdecode(self.data, (_TO_RGB or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION)
         except cv2.error:
@@ -227,6 +231,13 @@ def _check_size(image: RawImage) -> None:
         raise ConversionError("empty image", f"{image.width}x{image.height}, {image.data.size} bytes")
     if max(image.width, image.height) > _MAX_SIDE:
         raise ConversionError("image too large", f"{image.width}x{image.height}, at most {_MAX_SIDE} pixels a side")
+
+
+def _refuse_cut(file: bytes, name: str) -> None:
+    """OpenCV before 5 makes an image of half a JPEG, grey where it ends; libpng complains of each PNG on stderr."""
+    for kind, (start, end) in _ENDS.items():
+        if file.startswith(start) and file.rfind(end) < 0:
+            raise ConversionError(f"{kind} is cut short", f"format '{name}', {len(file)} bytes and no mark of its end")
 
 
 def _advice(encoding: str) -> str:

@@ -183,6 +183,13 @@ def test_jpeg() -> None:
     assert np.abs(rgb[..., ::-1].astype(int) - smooth).max() <= 8
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_padding_behind_a_compressed_image_is_no_fault(suffix: str) -> None:
+    padded = compressed(suffix)
+    padded.data.extend(bytes(64))
+    np.testing.assert_array_equal(compressed_to_rgb(padded), compressed_to_rgb(compressed(suffix)))
+
+
 def test_grey_png_becomes_rgb() -> None:
     _, data = cv2.imencode(".png", GREY)
     rgb = compressed_to_rgb(CompressedImage(format="png", data=array("B", data.tobytes())))
@@ -194,7 +201,9 @@ def test_grey_png_becomes_rgb() -> None:
     [
         (b"", "jpeg", "empty compressed image"),
         (b"not an image at all", "jpeg", "cannot be decoded"),
-        (bytes(compressed(".png").data)[:20], "png", "cannot be decoded"),
+        (bytes(compressed(".png").data)[:20], "png", "PNG is cut short"),
+        (bytes(compressed(".png").data)[:-1], "png", "PNG is cut short"),
+        (bytes(compressed(".jpg").data)[:-1], "jpeg", "JPEG is cut short"),
         (bytes(compressed(".png").data), "16UC1; compressedDepth png", "compressed depth image"),
     ],
 )

@@ -224,7 +224,7 @@ def test_a_damaged_file_among_images_is_refused_alone(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(b"\x89PNG")
     with open_recording(tmp_path) as recording:
         before, damaged, after = recording.frames
-    with pytest.raises(ConversionError, match=r"cannot be decoded: .*1\.png"):
+    with pytest.raises(ConversionError, match=r"PNG is cut short: .*1\.png"):
         damaged.rgb()
     np.testing.assert_array_equal(after.rgb()[..., ::-1], VIDEO[2])
     assert before.stamp < damaged.stamp < after.stamp
