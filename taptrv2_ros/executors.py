@@ -51,6 +51,12 @@ class _OtherExecutor(MultiThreadedExecutor):
         """Those that are not of images."""
         return not isinstance(entity.callback_group, ImageGroup) and super().can_execute(entity)
 
+    def shutdown(self, *arguments: Any, **options: Any) -> bool:
+        """As rclpy's, but wait for the callbacks that run and use the node: rclpy 7 means to, and does not."""
+        done = super().shutdown(*arguments, **options)
+        self._executor.shutdown()
+        return done
+
     def wake(self) -> None:
         """Subscriptions, services or timers came or went, in either executor."""
         super().wake()

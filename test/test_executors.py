@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -59,3 +60,21 @@ def test_a_destroyed_subscription_is_gone_though_no_image_comes(node: Node) -> N
     wait_until(lambda: publisher.get_subscription_count() == 1, "the subscription")
     node.destroy_subscription(subscription)
     wait_until(lambda: publisher.get_subscription_count() == 0, "its end")
+
+
+def test_shutting_down_waits_for_the_callback_that_runs(node: Node) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def work(_: UInt8) -> None:
+        begun.set()
+        time.sleep(0.3)
+        ended.set()
+
+    node.create_subscription(UInt8, "~/other", work, 5)
+    other = node.create_publisher(UInt8, "~/other", 5)
+    wait_until(lambda: other.get_subscription_count() == 1, "the subscription")
+    other.publish(UInt8())
+    assert begun.wait(5)
+    assert node.executor is not None
+    node.executor.shutdown()
+    assert ended.is_set()
