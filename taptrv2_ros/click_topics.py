@@ -25,7 +25,8 @@ class ClickTopics(CameraPart):
 
     def start(self) -> None:
         context = self.context
-        group, overlay = context.requests, context.topic("overlay")
+        group = context.requests
+        overlay = context.node.resolve_topic_name(context.topic("overlay"))
         shown = dict.fromkeys((context.parameters.image_topic, context.parameters.wire_topic, overlay))
         self._subscriptions = [
             context.node.create_subscription(

@@ -27,6 +27,7 @@ class Diagnostics:
 
     def __init__(self, node: TrackerNode) -> None:
         self._node = node
+        self._name = node.get_fully_qualified_name().lstrip("/")  # several robots' nodes may be called the same
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._timer = node.create_timer(
             _PERIOD, self._report, callback_group=MutuallyExclusiveCallbackGroup(), clock=steady_clock()
@@ -47,7 +48,7 @@ class Diagnostics:
             values |= {"device": model.device, "number format": str(model.dtype).removeprefix("torch.")}
             values |= gpu_memory(model.device)
         level, text = (ERROR, node.problem) if node.problem else (OK, node.state)
-        return _status(f"{node.get_name()}: node", level, text, str(values.get("device", "")), values)
+        return _status(f"{self._name}: node", level, text, str(values.get("device", "")), values)
 
     def _of_camera(self, camera: Camera) -> DiagnosticStatus:
         session, monitor = camera.context.session, camera.context.session.monitor
@@ -65,7 +66,7 @@ class Diagnostics:
             "reset reason": monitor.reset_reason,
         }
         values |= {f"{name.replace('_', ' ')}": count for name, count in vars(monitor.counters).items()}
-        name = f"{self._node.get_name()}: camera {camera.context.name}".rstrip()
+        name = f"{self._name}: camera {camera.context.name}".rstrip()
         return _status(name, level, text, session.topic, values)
 
 

@@ -61,7 +61,7 @@ def why_no_image(node: Node, topic: str, transport: str, reliability: str, secon
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
         others = [name for name, types in node.get_topic_names_and_types() if expected in types and name != topic]
-        others = [name for name in others if node.count_publishers(name)]
+        others = [name for name in others if _published_by_others(node, name)]
         hint = f"; images are published on {', '.join(sorted(others)[:5])}" if others else ""
         return f"nobody publishes '{topic}'{hint}"
     matching = [publisher for publisher in publishers if publisher.topic_type == expected]
@@ -74,3 +74,9 @@ def why_no_image(node: Node, topic: str, transport: str, reliability: str, secon
     if reliability == "reliable" and all(p.qos_profile.reliability == best_effort for p in matching):
         return f"'{topic}' is published best effort and image_reliability is reliable: set it to best_effort"
     return f"'{topic}' has a publisher, but no image came for {seconds:.0f} s: the camera stalled"
+
+
+def _published_by_others(node: Node, topic: str) -> bool:
+    """The node's own overlay is no camera."""
+    own = node.get_name(), node.get_namespace()
+    return any((p.node_name, p.node_namespace) != own for p in node.get_publishers_info_by_topic(topic))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
@@ -12,6 +13,7 @@ from taptrv2_ros.camera import Camera
 from taptrv2_ros.executors import ImageGroup
 from taptrv2_ros.image_bridge import ImageConverter, find_bridge
 from taptrv2_ros.parameter_set import ParameterSet
+from taptrv2_ros.parameters import Parameters
 from taptrv2_ros.part import CameraContext
 from taptrv2_ros.session import Received, TrackingSession
 from taptrv2_ros.worker import Worker
@@ -50,7 +52,7 @@ class Tracking:
     def apply(self, parameters: ParameterSet) -> None:
         """Work with other parameters from now on."""
         for camera in self.cameras:
-            camera.apply(parameters.of(camera.context.name))
+            camera.apply(self._parameters_of(camera.context.name, parameters))
 
     def close(self) -> None:
         """End the worker, refuse requests that wait, take everything out of ROS, free the memory."""
@@ -67,7 +69,7 @@ class Tracking:
             del self._model
 
     def _camera(self, name: str, parameters: ParameterSet) -> Camera:
-        own = parameters.of(name)
+        own = self._parameters_of(name, parameters)
         session = TrackingSession(
             self._model,
             own.max_points,
@@ -79,6 +81,11 @@ class Tracking:
         camera = Camera(context)
         session.on_reset, session.on_limit, session.to_rgb = camera.on_reset, camera.on_limit, self._to_rgb
         return camera
+
+    def _parameters_of(self, camera: str, parameters: ParameterSet) -> Parameters:
+        """With the images' topic as remapped: what is named after it (compressed, camera_info, clicks) goes with it."""
+        own = parameters.of(camera)
+        return replace(own, image_topic=self._node.resolve_topic_name(own.image_topic))
 
     def _process(self, batch: dict[Camera, Received]) -> None:
         """Images that are there together are encoded together, then each camera's points are followed."""

@@ -251,11 +251,12 @@ class Setup:
 
 
 @contextmanager
-def node_in_this_process(weights: Path, **parameters: Any) -> Iterator[TrackerNode]:
+def node_in_this_process(weights: Path, *remapping: str, **parameters: Any) -> Iterator[TrackerNode]:
     """A node that waits for a supervisor and whose objects can be looked at; its callbacks are run."""
     values = {"autostart": False, "weights": str(weights), "image_topic": IMAGES, "image_reliability": "reliable"}
     values |= parameters
     options = [part for name, value in values.items() for part in ("-p", f"{name}:={json.dumps(value)}")]
+    options += [part for rule in remapping for part in ("-r", rule)]
     rclpy.init(args=["--ros-args", *options], signal_handler_options=SignalHandlerOptions.NO)
     node = TrackerNode()
     with spinning(node):
