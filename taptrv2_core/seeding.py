@@ -95,6 +95,8 @@ class Seeder:
         if looks_around:
             retired += self._crowded(tracks, size)
         tracker.remove_points(retired)
+        others = tracker.num_points - len(self._last_seen)
+        retired += self._give_up(tracker, max(0, min(self.options.target_points, tracker.max_points - others)))
         added = self._seed(tracker, image, size) if looks_around else []
         self._last_seen.update(dict.fromkeys(added, seconds))
         return SeedingChange(tuple(added), tuple(retired))
@@ -105,8 +107,12 @@ class Seeder:
         None where all of them would not make room enough.
         """
         excess = tracker.num_points + count - tracker.max_points
-        enough = 0 < excess <= len(self._last_seen)
-        given_up = tuple(self._last_seen)[len(self._last_seen) - excess :] if enough else ()
+        own = len(self._last_seen)
+        return self._give_up(tracker, own - excess if 0 < excess <= own else own)
+
+    def _give_up(self, tracker: Tracker, kept: int) -> tuple[int, ...]:
+        """Give up all own points but so many of the oldest."""
+        given_up = self.ids[kept:]
         tracker.remove_points(given_up)
         for point in given_up:
             del self._last_seen[point]

@@ -95,6 +95,18 @@ def test_points_are_kept_at_the_target(tracker: Tracker) -> None:
     assert far_apart(tracker, 7.9)
 
 
+def test_a_lowered_target_or_limit_gives_up_the_youngest_but_never_a_clients(tracker: Tracker) -> None:
+    clients = tracker.add_points([(80.0, 60.0), (20.0, 20.0)])
+    seeder = Seeder(SeedingOptions(30, min_distance=8))
+    added = seeder.update(tracker, checkered(), seen(tracker), 0.0).added
+    seeder.options = SeedingOptions(12, min_distance=8)
+    assert seeder.update(tracker, checkered(), seen(tracker), 0.1).retired == added[12:]
+    for limit, kept in ((10, 8), (1, 0)):
+        tracker.max_points = limit
+        seeder.update(tracker, checkered(), seen(tracker), 0.2)
+        assert tracker.queries().ids.tolist() == [*clients, *added[:kept]]
+
+
 def test_points_hidden_for_long_are_replaced_but_never_a_clients(tracker: Tracker) -> None:
     (client,) = tracker.add_points([(80.0, 60.0)])
     seeder = Seeder(SeedingOptions(20, min_distance=8, retire_seconds=0.45))
