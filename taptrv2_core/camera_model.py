@@ -32,7 +32,7 @@ class CameraModel:
         distortion: its coefficients, in OpenCV's order; empty or zeros for none.
 
     Raises CalibrationError for focal lengths that are not positive (an uncalibrated camera), a distortion model not
-    listed, or a number of coefficients that is not the model's.
+    listed, or coefficients that are not finite or not as many as the model has.
     """
 
     image_size: tuple[int, int]
@@ -58,6 +58,9 @@ class CameraModel:
                 f"distortion model '{self.distortion_model}' has {' or '.join(map(str, allowed))} coefficients, "
                 f"not {len(self.distortion)}"
             )
+        if not np.isfinite(self.distortion).all():
+            shown = ", ".join(f"{value:g}" for value in self.distortion)
+            raise CalibrationError(f"the camera is not calibrated: its distortion is {shown}")
 
     @property
     def distorted(self) -> bool:

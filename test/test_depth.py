@@ -80,6 +80,7 @@ def test_a_pixel_the_lens_has_no_ray_for_gives_none() -> None:
         (np.zeros((3, 3)), "", (), "not calibrated"),
         (MATRIX, "kannala", (0.1, 0, 0, 0), "'kannala' is not supported"),
         (MATRIX, "plumb_bob", (0.1, 0, 0), "4 or 5 coefficients, not 3"),
+        (MATRIX, "plumb_bob", (float("nan"), 0, 0, 0), "not calibrated: its distortion is nan, 0, 0, 0"),
     ],
 )
 def test_unusable_calibration(matrix: np.ndarray, model: str, coefficients: tuple[float, ...], reason: str) -> None:
