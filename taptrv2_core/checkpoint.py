@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -118,6 +119,8 @@ def _read(path: Path) -> Mapping[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many types for damaged files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, UnpicklingError):  # PyTorch's reason advises to run whatever code is in the file
+            reason = "it holds something else than tensors and numbers"
         raise CheckpointError(
             f"{path}: cannot be read as a PyTorch checkpoint; it is damaged, incomplete or of another kind ({reason})"
         ) from error
