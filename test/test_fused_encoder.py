@@ -90,10 +90,10 @@ def test_what_does_not_fit_is_refused() -> None:
     fused = network().transformer.encoder.layers[0].derived
     assert fused is not None
     tokens, code, reference = torch.zeros(1, 6, 128), torch.zeros(6, 128), torch.zeros(6, 2)
-    with pytest.raises(RuntimeError, match=r"tokens must be a contiguous CPU tensor \[1, 12, 128\]"):
-        torch.ops.taptrv2.encode_layer(tokens, code, reference, [3, 4, 0, 0], fused.parameters, fused.sizes)
+    with pytest.raises(RuntimeError, match=r"tokens must be a contiguous CPU tensor \[1, 13, 128\]"):
+        torch.ops.taptrv2.encode_layer(tokens, code, reference, [3, 4, 1, 1], fused.parameters, fused.sizes)
     with pytest.raises(RuntimeError, match="parameters too many"):  # those of four levels
-        torch.ops.taptrv2.encode_layer(tokens, code, reference, [2, 3, 0, 0], fused.parameters, fused.sizes)
+        torch.ops.taptrv2.encode_layer(tokens, code, reference, [1, 2, 2, 2], fused.parameters, fused.sizes)
 
 
 if __name__ == "__main__":  # by test_lesser_instructions.py
