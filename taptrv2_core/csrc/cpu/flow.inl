@@ -31,16 +31,17 @@ inline void halve_rows(const FlowLevel& given, const FlowLevel& half, int first,
   const int64_t s = given.stride;
   for (int y = first; y < last; ++y) {
     const int16_t* row = given.pixels + 2 * y * s;
+    using Pairs = Vector<uint32_t, kFlowLanes>;  // what is not of the image may be anything, and wrap
     const auto pairs = [&](int64_t at) {
-      FlowInts v;
+      Pairs v;
       __builtin_memcpy(&v, row + at, sizeof v);
       return v;
     };
     for (int x = -1; x <= half.width; x += kFlowLanes) {
       const int64_t at = 2 * x;
-      const FlowInts sum = pairs(at - 2 * s) + 4 * (pairs(at - s) + pairs(at + s)) + 6 * pairs(at) + pairs(at + 2 * s);
-      flow_store(sum & 0xffff, even + x);
-      flow_store(sum >> 16, odd + x);
+      const Pairs sum = pairs(at - 2 * s) + 4 * (pairs(at - s) + pairs(at + s)) + 6 * pairs(at) + pairs(at + 2 * s);
+      flow_store(FlowInts(sum & 0xffff), even + x);
+      flow_store(FlowInts(sum >> 16), odd + x);
     }
     int16_t* to = half.pixels + int64_t(y) * half.stride;
     for (int x = 0; x < half.width; x += kFlowLanes) {
