@@ -110,7 +110,7 @@ class Search(nn.Module):
         levels = (image.flatten(1, 2), *others)
         asked = Asked(asked.queries, asked.nowhere - math.log(4))
         log_shares = _log_shares(levels, ((height, width), *level_shapes[1:]), asked)
-        x, y = (position[0] * constant((width, height), position)).long().unbind(-1)
+        x, y = _cells(position[0], (height, width)).unbind(-1)
         near = (torch.arange(3, device=x.device) - 1).unsqueeze(0)
         x, y = x.unsqueeze(1) + near, y.unsqueeze(1) + near
         inside = ((y >= 0) & (y < height)).unsqueeze(2) & ((x >= 0) & (x < width)).unsqueeze(1)
@@ -148,10 +148,17 @@ class Search(nn.Module):
         mean = torch.stack([near.sum(dim) @ step.to(near) for dim in (1, 2)], dim=-1) / near.sum((1, 2)).unsqueeze(-1)
         size = constant((width, height), shares)
         found = (cell + 0.5 + mean) / size
-        x, y = (position[0] * size.to(position)).long().unbind(-1)
+        x, y = _cells(position[0], level_shapes[0]).unbind(-1)
         here = places.gather(1, (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).unsqueeze(1)).squeeze(1)
         surely = (likely > SURE) & (likely > BETTER * here)
         return torch.where(surely.unsqueeze(-1), found.to(position), position[0]).unsqueeze(0)
+
+
+def _cells(position: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Columns and rows (N, 2) of positions in [0, 1]; well outside where a position is that, or NaN: what those are as
+    whole numbers depends on the processor."""
+    size = constant((shape[1], shape[0]), position)
+    return (position * size).nan_to_num(nan=-2).clamp(-2, max(shape) + 2).long()
 
 
 def _sizes(level_shapes: LevelShapes) -> list[int]:

@@ -106,6 +106,21 @@ def test_bfloat16_tracks_nearly_the_same() -> None:
     assert np.percentile(difference, 95) < 1.5
 
 
+def test_bfloat16_on_a_processor_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN packs no weights in bfloat16 on a Raspberry Pi 5, nor on x86 without AVX-512."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("bf16 path needs the cpu support avx_ne_convert or avx512bw, avx512vl and avx512dq")
+
+    frames = textured(2)
+    expected = tracks(tiny_model(dtype=torch.bfloat16).prepare(), frames)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    for name in ("_reorder_linear_weight", "_reorder_convolution_weight"):
+        monkeypatch.setattr(torch.ops.mkldnn, name, refuse)
+    found = tracks(tiny_model(dtype=torch.bfloat16).prepare(), frames)
+    np.testing.assert_allclose(found, expected, atol=1)
+
+
 def load_quietly(dtype: str) -> Taptr:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the weights may be untrained

@@ -138,10 +138,12 @@ class FusedConv(nn.Module):
 
 
 def packs(weight: Tensor) -> bool:
-    """Whether weights like this one can be packed: on a CPU, by a torch with oneDNN, which has packed ops in 2.x."""
+    """Whether weights like this one can be packed: on a CPU, by a torch with oneDNN, which has packed ops in 2.x. Of
+    bfloat16 it has them only where the processor has AVX-512 or instructions for it (a Raspberry Pi 5 has not)."""
     return (
         weight.device.type == "cpu"
         and weight.dtype in (torch.float32, torch.bfloat16)
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        and (weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
