@@ -12,8 +12,8 @@ from torch import Tensor
 
 LOGIT_EPSILON = 1e-3
 UNIT = 256
-"""Errors, variances and offsets are in pixels of an image whose longer side has so many, at whatever size the network
-works: the size of TAP-Vid's metrics."""
+"""Errors, variances and offsets are in pixels of an image of 256 x 256, the size of TAP-Vid's metrics, at whatever size
+the network works; where they are measured in a camera's image, its longer side counts as so many."""
 
 
 def constant(values: Sequence[float], like: Tensor) -> Tensor:

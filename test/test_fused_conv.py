@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from taptrv2_core import SMALL, Taptr
 from taptrv2_core.fast import conv
 from taptrv2_core.fast.conv import TiledConv
-from taptrv2_core.fast.prepared import PackedConv, packs
+from taptrv2_core.fast.prepared import PackedConv
 from taptrv2_core.fast.processor import cpu_has_tiles
 from taptrv2_core.ops import active_backend, use_backend
 
@@ -102,7 +102,7 @@ def test_where_it_is_used() -> None:
     ):
         assert not TiledConv.fits(other)
     model = Taptr(replace(SMALL, decoder_layers=1))
-    half = 12 if packs(conv.weight.bfloat16()) and not cpu_has_tiles() else 0
+    half = 12 if torch.ops.mkldnn._is_mkldnn_bf16_supported() and not cpu_has_tiles() else 0
     for dtype, count in ((torch.float32, 12), (torch.bfloat16, half), (torch.float64, 0)):
         derived = copy.deepcopy(model).prepare(dtype).derived
         assert derived is not None
@@ -121,7 +121,7 @@ def test_ops_can_be_switched_off() -> None:
     with use_backend("reference"):
         off = tiled(x, relu=True, add=add)
     assert not torch.equal(off, tiled(x, relu=True, add=add))
-    torch.testing.assert_close(off, tiled(x, relu=True, add=add), rtol=1e-5, atol=5e-4)  # of up to 90
+    torch.testing.assert_close(off, tiled(x, relu=True, add=add), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("adds", [False, True])

@@ -15,8 +15,7 @@ from taptrv2_core.encodings import JPEG_FORMAT, RawImage, RgbImage, encode_jpeg
 from taptrv2_core.extras import optional
 from taptrv2_core.recordings import NANOSECONDS, Frame
 from taptrv2_core.tracking_run.following import TrackedFrame
-from taptrv2_core.tracking_run.outputs.output import Labels
-from taptrv2_core.tracking_run.outputs.rerun import JPEG_QUALITY
+from taptrv2_core.tracking_run.outputs.output import JPEG_QUALITY, Labels
 from taptrv2_core.velocity import Velocities
 
 TRACKS_TOPIC = "/taptr/tracks"

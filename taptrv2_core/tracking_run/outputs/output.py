@@ -11,6 +11,8 @@ from taptrv2_core.tracking_run.points import Label
 
 Labels = Mapping[int, Label]
 """Of points by their ids; grows while points are added."""
+JPEG_QUALITY = 90
+"""Of images that the recording has not compressed itself."""
 
 
 class Output(Protocol):

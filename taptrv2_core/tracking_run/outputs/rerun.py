@@ -11,10 +11,8 @@ from taptrv2_core.drawing import point_colours
 from taptrv2_core.encodings import CompressedImage, encode_jpeg
 from taptrv2_core.extras import optional
 from taptrv2_core.tracking_run.following import TrackedFrame
-from taptrv2_core.tracking_run.outputs.output import Labels
+from taptrv2_core.tracking_run.outputs.output import JPEG_QUALITY, Labels
 
-JPEG_QUALITY = 90
-"""Of images that the recording has not compressed itself."""
 _BUFFERED = 1 << 23  # bytes the SDK may still hold
 
 
