@@ -157,6 +157,18 @@ def test_the_bag_has_every_image_and_its_tracks(tracked: Path, images: Path) -> 
     np.testing.assert_allclose((last.vx[0], last.vy[0]), step / 0.05, rtol=1e-3, atol=1e-2)
 
 
+def test_an_overlay_that_is_tracked_is_kept_as_it_was(tracked: Path, weights: Path, tmp_path: Path) -> None:
+    overlay = "/taptr/overlay/compressed"
+    words = ["track", str(tracked / "a" / "tracks_bag"), "--topic", overlay, "--weights", str(weights), "--grid", "2"]
+    assert main([*words, "--bag", "--no-overlay", "--out", str(tmp_path)]) == 0
+    with (
+        open_recording(tracked / "a" / "tracks_bag", overlay) as given,
+        open_recording(tmp_path / "tracks_bag", overlay) as kept,
+    ):
+        for before, after in zip(given.frames, kept.frames, strict=True):
+            np.testing.assert_array_equal(after.image.data, before.image.data)
+
+
 def test_ros_itself_reads_the_bags_messages(tracked: Path) -> None:
     pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package")
     from rclpy.serialization import deserialize_message, serialize_message

@@ -55,7 +55,8 @@ class TracksBag:
     def write(self, frame: TrackedFrame) -> None:
         """See `Output`."""
         messages = {self._topic: self._image(frame), TRACKS_TOPIC: self._points(frame)}
-        messages[OVERLAY_TOPIC] = self._overlay(frame)
+        if self._topic != OVERLAY_TOPIC:  # else an overlay was tracked, and is what images were recorded
+            messages[OVERLAY_TOPIC] = self._overlay(frame)
         for topic, message in messages.items():
             kind = message.__msgtype__
             if topic not in self._connections:
