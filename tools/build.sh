@@ -4,16 +4,12 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$root"
 build=$root/build/taptrv2_ros
-stamp=$install/.built-from
 
-# Python files are linked into the install folder, so of those only the names matter.
+# What install/ is made of, and how.
 fingerprint() {
+  sources
   printf '%s\n' "$root" "$ros" "${TAPTRV2_CUDA:-}" "${TORCH_CUDA_ARCH_LIST:-}" "$(cd -P "$venv" && pwd)"
   cat "$venv"/.installed-torch 2>/dev/null || true
-  cat requirements/ros.txt CMakeLists.txt package.xml setup.py
-  [[ ! -e tools/op_build.py ]] || cat tools/op_build.py
-  find msg srv launch config scripts taptrv2_ros taptrv2_core -type f ! -name '*.pyc' ! -name '*.so' \
-    \( -name '*.py' -printf '%p\n' -o -printf '%p %T@ %s\n' \) | sort
 }
 
 check_tools() {
@@ -60,16 +56,16 @@ link_ops() {
 mkdir -p "$install"
 exec 9>"$install/.lock"
 flock 9
-new=$(fingerprint | sha256sum)
-[[ -e $stamp && $(<"$stamp") == "$new" ]] && exit 0
+new=$(fingerprint)
+[[ -e $built_from && $(<"$built_from") == "$new" ]] && exit 0
 check_tools
 clean_stale
 say "Building messages, ops and the ROS package into install/"
-rm -f "$stamp"
+rm -f "$built_from"
 if ! colcon_build >"$install/.output" 2>&1; then
   tail -n 25 "$install/.output" "$root"/log/latest_build/taptrv2_ros/stdout_stderr.log >&2 || true
   fail "colcon build failed; all of its output is in log/latest_build/taptrv2_ros/. If it worked before: make clean"
 fi
 sed -En 's/^(-- )?(taptrv2 ops: .*)/    \2/p' "$root/log/latest_build/taptrv2_ros/stdout_stderr.log"
 link_ops
-printf '%s' "$new" >"$stamp"
+printf '%s' "$new" >"$built_from"

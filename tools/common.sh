@@ -10,6 +10,7 @@ else
 fi
 python=$venv/bin/python
 install=$root/install
+built_from=$install/.built-from
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 
@@ -17,3 +18,14 @@ fail() {
   printf 'error: %s\n' "$*" >&2
   exit 1
 }
+
+# What install/ is made of, as one number. Python files are linked into it, so of those only the names matter.
+sources() (
+  cd "$root" || exit
+  {
+    cat requirements/ros.txt CMakeLists.txt package.xml setup.py
+    [[ ! -e tools/op_build.py ]] || cat tools/op_build.py
+    find msg srv launch config scripts taptrv2_ros taptrv2_core -type f ! -name '*.pyc' ! -name '*.so' \
+      \( -name '*.py' -printf '%p\n' -o -printf '%p %T@ %s\n' \) | sort
+  } | sha256sum
+)

@@ -6,6 +6,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 setup=$install/taptrv2_ros/share/taptrv2_ros/package.bash # no Python in it, and at home in folders with spaces
 [[ -e $setup ]] || fail "nothing is built yet: run 'make build' first"
+[[ -e $built_from && $(head -n 1 "$built_from") == "$(sources)" ]] ||
+  say "The sources have changed since install/ was built: 'make build' brings it up to date" >&2
 [[ $# -gt 0 ]] || fail "which command? For example: tools/run.sh python -m taptrv2_ros.demo"
 [[ $ros != embedded ]] || source "$root/tools/embedded_ros.sh"
 source "$setup"
