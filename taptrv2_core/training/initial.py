@@ -1,13 +1,30 @@
-"""Where training from scratch starts: a network that already follows its attention."""
+"""Where training starts: from scratch, with a network that already follows its attention, or from weights."""
 
 from __future__ import annotations
+
+from dataclasses import asdict, replace
 
 import torch
 from torch import nn
 
+from taptrv2_core.checkpoint import load_model
+from taptrv2_core.config import ModelConfig
 from taptrv2_core.model import Taptr
 
 RESIDUAL_SCALE = 0.2
+
+
+def first_model(config: ModelConfig, init: str | None) -> Taptr:
+    """What a run begins with, on the CPU; ``init``: weights to start from, a file or a shipped name.
+
+    Raises:
+        ValueError: the weights are of another network, or ``config`` is too small for `initialise`.
+    """
+    if init is None:
+        model = Taptr(config)
+        initialise(model)
+        return model
+    return _as_configured(load_model(init, "cpu").requires_grad_(True), config, init)
 
 
 @torch.no_grad()
@@ -69,3 +86,19 @@ def _pass_signed(normalizer: nn.Sequential, regressor: nn.Module, samples: int) 
     first.weight[: 2 * samples] += torch.cat((eye, -eye))
     second.weight[: 2 * samples, : 2 * samples] += torch.eye(2 * samples)
     regressor.weight[:, : 2 * samples] += torch.cat((eye, -eye), dim=1)
+
+
+def _as_configured(model: Taptr, config: ModelConfig, name: str) -> Taptr:
+    """The model with what weights need not have: another ``motion``, and search and refiner that start untrained."""
+    given = replace(model.config, motion=config.motion, search=config.search, refine=config.refine)
+    if asdict(given) != asdict(config):
+        raise ValueError(f"init {name!r}: {model.config} is not {config}")
+    if (config.search, config.refine) == (model.config.search, model.config.refine):
+        model.config = given
+        return model
+    extended = Taptr(config)
+    extended.load_state_dict(model.state_dict(), strict=False)
+    if not model.config.search:
+        start_search(extended)
+    extended.trained, extended.source = model.trained, model.source
+    return extended

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -16,13 +16,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from taptrv2_core.checkpoint import load_model, save_checkpoint
+from taptrv2_core.checkpoint import save_checkpoint
 from taptrv2_core.config import SMALL, ModelConfig
-from taptrv2_core.model import Taptr
 from taptrv2_core.synthetic import Clips
 from taptrv2_core.training.ahead import AheadSource, GeneratorError, ahead
 from taptrv2_core.training.data import RANK_STRIDE, ClipSource, to_truth
-from taptrv2_core.training.initial import initialise, start_search
+from taptrv2_core.training.initial import first_model
 from taptrv2_core.training.optim import MovingAverage, build_optimizer, learning_rate, set_learning_rate, step_if
 from taptrv2_core.training.parallel import Workers
 from taptrv2_core.training.report import Log, Progress, plot
@@ -89,7 +88,7 @@ class Trainer:
         self.step = 0
         self.minutes_before = 0.0
         torch.manual_seed(options.seed)
-        self.model = self._new_model().to(workers.device)
+        self.model = first_model(options.config, options.init).to(workers.device)
         cast(Any, self.model.backbone).to(memory_format=torch.channels_last)
         self.average = MovingAverage(self.model, options.ema_decay)
         self.optimizer = build_optimizer(self.model)
@@ -106,14 +105,6 @@ class Trainer:
         self._held_out: tuple[tuple[int, int], Clips] | None = None
         self._slowest = self._measuring = 0.0  # seconds that a step, and the newest measurement, took
         self._text = ""
-
-    def _new_model(self) -> Taptr:
-        if self.options.init is not None:
-            model = load_model(self.options.init, "cpu").requires_grad_(True)
-            return _as_configured(model, self.options.config, self.options.init)
-        model = Taptr(self.options.config)
-        initialise(model)
-        return model
 
     def run(self) -> dict[str, float]:
         """Train until the curriculum ends, time is up or a signal comes; returns the last held-out figures."""
@@ -286,22 +277,6 @@ class Trainer:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
-
-
-def _as_configured(model: Taptr, config: ModelConfig, name: str) -> Taptr:
-    """The model with what weights need not have: another ``motion``, and search and refiner that start untrained."""
-    given = replace(model.config, motion=config.motion, search=config.search, refine=config.refine)
-    if asdict(given) != asdict(config):
-        raise ValueError(f"init {name!r}: {model.config} is not {config}")
-    if (config.search, config.refine) == (model.config.search, model.config.refine):
-        model.config = given
-        return model
-    extended = Taptr(config)
-    extended.load_state_dict(model.state_dict(), strict=False)
-    if not model.config.search:
-        start_search(extended)
-    extended.trained, extended.source = model.trained, model.source
-    return extended
 
 
 @contextmanager
