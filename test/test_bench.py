@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +153,12 @@ def test_timing_stops_in_time_but_not_before_three_calls() -> None:
 def test_what_the_user_can_put_right(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *words]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_it_starts_without_opencv(project_root: Path) -> None:
+    """A machine with a GPU on loan may have torch and numpy only."""
+    program = "import sys; sys.modules['cv2'] = None; import taptrv2_core.cli.bench"
+    subprocess.run([sys.executable, "-c", program], cwd=project_root, check=True, timeout=120)
 
 
 def test_half_is_offered_where_there_are_fused_ops_and_a_reason() -> None:

@@ -1,6 +1,7 @@
 """Checks the fused ops and the network on this machine's GPU, times them, and prints a short table last.
 
-Called by gpu_check.sh once the ops are built. Needs torch and numpy only; pytest and OpenCV are used if they are there.
+Called by gpu_check.sh once the ops are built. Needs torch and numpy only; pytest, OpenCV and a sourced ROS with this
+package are used if they are there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "test"
 SUMMARY = re.compile(
     r"relative error|golden cases|steps of|pixels at most|^memory |\d (passed|failed)|GB/s|ERROR SUMMARY"
+    r"|GPU memory|age of the tracks"
 )
 """Lines of a step's output that the table at the end repeats."""
 
@@ -57,6 +59,7 @@ def steps(device: str, folder: Path) -> list[Step]:
     found.append(Step("op times", [python, str(ROOT / "tools" / "bench_ops.py"), device, *sizes], 90))
     found += benchmarks(device, folder)
     found.append(Step("memory", [*ours, "soak", device], 60))
+    found += node(device)
     sanitizer = Path(os.environ.get("CUDA_HOME", "/none")) / "bin" / "compute-sanitizer"
     if cuda and sanitizer.exists():
         command = [str(sanitizer), "--tool", "memcheck", python, str(TESTS / "op_cases.py"), device]
@@ -77,6 +80,14 @@ def benchmarks(device: str, folder: Path) -> list[Step]:
         words = ["--model", "small", "--points", "64", "256", "--only", "lk", "half"]
         found.append(Step("speed, small", [*bench, *words, "--json", str(folder / "small.json")], 90))
     return found
+
+
+def node(device: str) -> list[Step]:
+    """The ROS node over DDS, and what its diagnostics say of the GPU's memory; nothing without ROS and messages."""
+    if not all(importlib.util.find_spec(name) for name in ("rclpy", "taptrv2_ros", "taptrv2_ros.msg")):
+        return []
+    size = ["--points", "256", "--images", "200"] if device == "cuda" else ["--points", "4", "--images", "5"]
+    return [Step("node", [sys.executable, "-m", "taptrv2_ros.bench", "--device", device, *size], 90)]
 
 
 def run(step: Step, left: float) -> str:
@@ -111,10 +122,12 @@ def speed_lines(folder: Path) -> list[str]:
     lines = []
     for path in sorted(folder.glob("*.json")):
         for row in json.loads(path.read_text()).get("steps", []):
-            memory = row.get("peak device MiB", row["peak MiB"])
+            memory = f"{row.get('peak device MiB', row['peak MiB'])} MiB"
+            if "reserved device MiB" in row:
+                memory += f" allocated, {row['reserved device MiB']} MiB reserved"
             lines.append(
                 f"{path.stem} {row['dtype'] or row['name']}, {row['points']} points: {row['p50']:.2f} ms a frame "
-                f"(p90 {row['p90']:.2f}, p99 {row['p99']:.2f}), {memory} MiB"
+                f"(p90 {row['p90']:.2f}, p99 {row['p99']:.2f}), {memory}"
             )
     return lines
 
@@ -144,6 +157,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cpu", action="store_true", help="small, on the CPU: checks this script, not a GPU")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu_check", help="folder for the results")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="checks with one of these words in their names")
     parser.add_argument("--seconds", type=float, default=440.0, help="for all checks together (default %(default)g)")
     args = parser.parse_args()
     end = time.monotonic() + args.seconds
@@ -151,7 +165,9 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     for old in args.out.glob("*.json"):
         old.unlink()
-    done = steps(device, args.out)
+    done = [step for step in steps(device, args.out) if not args.only or any(word in step.name for word in args.only)]
+    if not done:
+        parser.error(f"no check has one of {args.only} in its name")
     for step in done:
         print(f"\n== {step.name}", flush=True)
         print(run(step, end - time.monotonic()), flush=True)

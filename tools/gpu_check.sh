@@ -4,6 +4,7 @@
 #   tools/gpu_check.sh               needs torch (with CUDA), numpy and nvcc; no network; under 8 minutes
 #   PYTHON=python3.12 tools/gpu_check.sh
 #   tools/gpu_check.sh --out FOLDER  where the results go, as Markdown and JSON (default build/gpu_check)
+#   tools/gpu_check.sh --only speed memory   checks with these words in their names, for one that had no time left
 #   tools/gpu_check.sh --cpu         the same small and on the CPU, to see that this script works; builds nothing
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1

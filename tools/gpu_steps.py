@@ -136,10 +136,12 @@ def _memory(cuda: bool) -> dict[str, float]:
     if not cuda:
         return {"peak MiB of the process": peak_memory_mib() or 0.0}
     statistics: dict[str, Any] = torch.cuda.memory_stats()
+    free, total = torch.cuda.mem_get_info()
     return {
         "held MiB": round(torch.cuda.memory_allocated() / 2**20, 1),
         "peak MiB": round(torch.cuda.max_memory_allocated() / 2**20, 1),
         "peak reserved MiB": round(torch.cuda.max_memory_reserved() / 2**20, 1),
+        "MiB of the device in use, by whatever": (total - free) // 2**20,
         "device allocations": statistics["num_device_alloc"],
     }
 

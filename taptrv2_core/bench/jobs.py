@@ -77,6 +77,7 @@ def time_steps(job: Job) -> dict[str, Any]:
         row["peak MiB"] = peak_memory_mib()
         if device.type == "cuda":
             row["peak device MiB"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+            row["reserved device MiB"] = round(torch.cuda.max_memory_reserved(device) / 2**20, 1)
         if model is not None and contender.kind == "keep":
             row["parts"] = part_medians(model, lambda: step(next(images)), min(job.frames, PART_STEPS))
     return row

@@ -7,7 +7,6 @@ import warnings
 
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
-from taptrv2_core.evaluation.progress import say
 from taptrv2_core.model import Taptr
 
 
@@ -41,6 +40,8 @@ def size(word: str) -> tuple[int, int]:
 def network(args: argparse.Namespace) -> Taptr:
     """The network that ``model``, ``device``, ``dtype`` and ``input_size`` name; says in one line if it has not been
     trained."""
+    from taptrv2_core.evaluation.progress import say  # needs OpenCV, without which `taptr bench` works
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
         model = load_model(args.model, device=args.device, input_size=args.input_size, dtype=args.dtype)

@@ -23,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from taptrv2_ros.bench.camera import PERIOD
 from taptrv2_ros.bench.probe import Probe
 from taptrv2_ros.bench.table import cpu_rows, print_table, wall_rows
+from taptrv2_ros.diagnostics import gpu_memory
 from taptrv2_ros.executors import spinning
 from taptrv2_ros.lifecycle import TrackerNode
 from taptrv2_ros.process import settle_memory
@@ -109,6 +110,8 @@ def _print(args: argparse.Namespace, node: TrackerNode, probe: Probe, outside: l
         f"thread(s); load average {os.getloadavg()[0]:.1f}\n"
     )
     print_table("milliseconds", wall_rows(marks, outside))
+    for name, value in gpu_memory(node.model.device).items():
+        print(f"{name}: {value}")
     if args.cores == 1:  # with more, the step's threads cannot be told from others
         print()
         print_table("milliseconds of CPU time", cpu_rows(marks))
