@@ -8,10 +8,12 @@ import sys
 import pytest
 
 _COMMAND = """
-import signal, sys, threading, types
+import multiprocessing, signal, sys, threading, types
 import cv2, numpy as np
 from taptrv2_core.cli import COMMANDS, Command, main
 from taptrv2_core.cli.interrupt import first_interrupt
+
+multiprocessing.set_start_method("forkserver")  # as by default from Python 3.14 on: processes' locks are then watched
 
 def run(args):
     image, busy = np.zeros((512, 512), np.uint8), threading.Event()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from taptrv2_core.evaluation.runner import Progress
@@ -25,9 +27,8 @@ def progress_bar(total: int) -> Iterator[Progress]:
 @contextmanager
 def counting_bar(total: int, unit: str, title: str = "") -> Iterator[Advance]:
     """Counts anything, ``total`` of them; 0: nobody knows how many."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
+    tqdm = bar_class()
+    if tqdm is None:
         yield _PlainLines(total, unit)
         return
     slow = 0.1 if sys.stderr.isatty() else _EVERY_SECONDS
@@ -47,12 +48,29 @@ def counting_bar(total: int, unit: str, title: str = "") -> Iterator[Advance]:
 
 def say(text: str) -> None:
     """A line on stderr, above the bar that may be there."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
+    tqdm = bar_class()
+    if tqdm is None:
         print(text, file=sys.stderr, flush=True)
     else:
         tqdm.write(text, file=sys.stderr)
+
+
+@cache
+def bar_class() -> Any:
+    """tqdm, or None where it is not installed.
+
+    With a lock between threads alone. tqdm's own is one between processes too, and from Python 3.14 on another process
+    watches over that: it would complain on stderr when a second Ctrl-C ends the command at once.
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+
+    class Bar(tqdm):
+        _lock = threading.RLock()
+
+    return Bar
 
 
 class _PlainLines:

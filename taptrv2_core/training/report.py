@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from taptrv2_core.evaluation.progress import bar_class
+
 
 class Progress:
     """tqdm where it is installed and a terminal looks on, plain lines otherwise."""
@@ -19,11 +21,9 @@ class Progress:
         self._began = self._printed = time.monotonic()
         self._bar: Any = None
         if not quiet and sys.stderr.isatty():
-            try:
-                from tqdm import tqdm
-            except ImportError:
-                return
-            self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True)
+            tqdm = bar_class()
+            if tqdm is not None:
+                self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True)
 
     def step(self, text: str, minutes_left: float | None) -> None:
         """One step is done; ``text`` is what to show of it."""
