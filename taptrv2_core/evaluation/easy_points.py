@@ -89,7 +89,7 @@ def agreement(xy: Floats, visible: Bools, easy_xy: Floats, after_query: Bools) -
     if not distance.size:
         return Agreement(0.0 if after_query.any() else float("nan"), float("nan"), (float("nan"),) * 5, float("nan"))
     return Agreement(
-        float(easy.sum() / after_query.sum()),
+        int(easy.sum()) / int(after_query.sum()),
         float(np.median(distance)),
         tuple(float((distance < threshold).mean()) for threshold in THRESHOLDS),
         float(visible[easy].mean()),

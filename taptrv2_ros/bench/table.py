@@ -77,4 +77,4 @@ def _columns(marks: Sequence[dict[str, Mark]], clock: str) -> dict[str, Nanoseco
 
 
 def _percentiles(nanoseconds: Nanoseconds) -> list[str]:
-    return [f"{value / 1e6:.2f}" for value in (*np.percentile(nanoseconds, (10, 50, 90, 99)), nanoseconds.max())]
+    return [f"{value / 1e6:.2f}" for value in (*np.percentile(nanoseconds, (10, 50, 90, 99)), np.max(nanoseconds))]

@@ -80,7 +80,7 @@ class WarpEstimator:
         if not np.isfinite(now).all() or (turns <= 0).any():
             return False
         areas = [cv2.contourArea(quad.astype(np.float32)) for quad in (now, before)]
-        jump = np.linalg.norm(now - before, axis=1).max()
+        jump = np.max(np.linalg.norm(now - before, axis=1))
         return 0.6 < areas[0] / max(areas[1], 1e-6) < 1.67 and jump < 0.4 * np.sqrt(areas[1]) + 8
 
     def _aligned(self, image: RgbImage, warp: Warp) -> Warp:
@@ -96,7 +96,7 @@ class WarpEstimator:
         except cv2.error:  # it did not converge
             return warp
         aligned: Warp = found.astype(np.float64) @ np.linalg.inv(self._to_reference)
-        moved = np.linalg.norm(_moved(self._corners, aligned) - _moved(self._corners, warp), axis=1).max()
+        moved = np.max(np.linalg.norm(_moved(self._corners, aligned) - _moved(self._corners, warp), axis=1))
         return aligned if moved < _FARTHEST * np.linalg.norm(np.ptp(self._corners, axis=0)) else warp
 
     def _agreement(self, image: RgbImage, warp: Warp) -> float:
