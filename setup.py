@@ -58,6 +58,7 @@ def op_build() -> ModuleType | None:
 
 ops = op_build()
 setup(
+    license="Apache-2.0",
     install_requires=["torch>=2.4", "numpy>=1.21", opencv_requirement()],
     ext_modules=ops.ext_modules() if ops else [],
     cmdclass=ops.cmdclass() if ops else {},
