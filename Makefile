@@ -13,7 +13,7 @@ help:
 	@echo "make lint               ruff, mypy, clang-format"
 	@echo "make clean              forget what was built; make distclean: the virtual environment too"
 	@echo "tools/run.sh COMMAND    any command with package and ROS on its paths"
-	@echo "PYTHON=python3.12       the interpreter to make .venv with (3.10 to 3.13)"
+	@echo "PYTHON=python3.12       the interpreter to make .venv with (3.10 to 3.14)"
 
 build:
 	@tools/environment.sh

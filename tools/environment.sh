@@ -10,10 +10,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
 check_python() {
   local version machine
   [[ ${ROS_VERSION:-2} == 2 ]] || fail "ROS 1 ($ROS_DISTRO) is sourced, but this is for ROS 2. Open a shell without it."
-  command -v "$PYTHON" >/dev/null || fail "no '$PYTHON' here. Install Python 3.10 to 3.13 (sudo apt install python3 python3-venv python3-dev), or name yours: make PYTHON=/path/to/python"
+  command -v "$PYTHON" >/dev/null || fail "no '$PYTHON' here. Install Python 3.10 to 3.14 (sudo apt install python3 python3-venv python3-dev), or name yours: make PYTHON=/path/to/python"
   version=$("$PYTHON" -c 'import sys; print(*sys.version_info[:2], sep=".")')
   machine=$(uname -m)
-  [[ $version =~ ^3\.1[0-3]$ ]] || fail "$PYTHON is Python $version, but 3.10 to 3.13 is needed. Name another one: make PYTHON=python3.12"
+  [[ $version =~ ^3\.1[0-4]$ ]] || fail "$PYTHON is Python $version, but 3.10 to 3.14 is needed. Name another one: make PYTHON=python3.12"
   if [[ $ros == embedded && $machine != x86_64 ]]; then
     fail "no ROS is sourced, and ROS 2 wheels exist for x86_64 only, not for $machine. Install ROS 2 and source its setup.bash first."
   fi

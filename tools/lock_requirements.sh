@@ -8,8 +8,8 @@ trap 'rm -f "$all"' EXIT
 lock runtime.in ros.in dev.in --output-file "$all"
 for name in runtime ros dev; do
   {
-    echo "# Every package, pinned, for Python 3.10 to 3.13: made from $name.in by tools/lock_requirements.sh."
-    lock "$name.in" --constraints "$all" | grep -v "win32"
+    echo "# Every package, pinned, for Python 3.10 to 3.14: made from $name.in by tools/lock_requirements.sh."
+    lock "$name.in" --constraints "$all" | grep -vE "win32|os_name == 'nt'"
   } >"$name.new"
   mv "$name.new" "$name.txt"
 done
