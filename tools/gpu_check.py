@@ -62,7 +62,7 @@ def steps(device: str, folder: Path) -> list[Step]:
     found += node(device)
     sanitizer = Path(os.environ.get("CUDA_HOME", "/none")) / "bin" / "compute-sanitizer"
     if cuda and sanitizer.exists():
-        command = [str(sanitizer), "--tool", "memcheck", python, str(TESTS / "op_cases.py"), device]
+        command = [str(sanitizer), "--error-exitcode", "9", python, str(TESTS / "op_cases.py"), device]
         found.append(Step("compute-sanitizer", command, 100))
     return found
 
