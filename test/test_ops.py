@@ -144,6 +144,18 @@ def test_second_derivative_is_refused(op: str, device: str) -> None:
 
 
 @fused
+@each_op
+def test_forward_mode_derivative_is_refused(op: str) -> None:
+    """Without an error it would be 0, and wrong. What has no tangent may be used among what has one."""
+    first, *others = op_cases.inputs(op, SMALL, torch.float32)
+    with ops.use_backend("fused"):
+        with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+            torch.func.jvp(lambda a: OPS[op](a, *others), (first,), (torch.ones_like(first),))
+        with torch.autograd.forward_ad.dual_level():
+            OPS[op](first, *others)
+
+
+@fused
 @each_device
 def test_shared_reference_and_unused_outputs(device: str) -> None:
     """One reference for all batches gets all their gradients; logits alone, or the output alone, can be used."""
@@ -203,6 +215,19 @@ def test_traced_without_a_break(op: str) -> None:
     program = torch.export.export(Module(), tensors)
     torch.testing.assert_close(program.module()(*tensors), expected)
     assert any("taptrv2" in str(node.target) for node in program.graph.nodes)
+
+
+@fused
+@pytest.mark.parametrize("op", [op for op in OPS if op.endswith("from_offsets")])
+def test_traced_once_for_any_number_of_queries(op: str) -> None:
+    """But for none and one, of which the tracer makes graphs of their own."""
+    torch._dynamo.reset()
+    graphs = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(OPS[op], backend=graphs, fullgraph=True, dynamic=True)
+    for count in (7, 1, 64, 0, 13):
+        arguments = op_cases.inputs(op, replace(SMALL, queries=count), torch.float32)
+        torch.testing.assert_close(compiled(*arguments), OPS[op](*arguments))
+    assert graphs.frame_count <= 3
 
 
 WRONG: dict[str, tuple[str, dict[int, Any], str]] = {

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from taptrv2_core.ops.reference import LevelShapes
 
@@ -21,6 +22,7 @@ def multi_scale(
     value: Tensor, level_shapes: LevelShapes, reference: Tensor | None, offsets: Tensor, weights: Tensor
 ) -> Tensor:
     """(B, Q, M * D); see `taptrv2_core.ops`."""
+    _refuse_tangents(value, reference, offsets, weights)
     output: Tensor = _OPS.multi_scale(value, _flat(level_shapes), reference, offsets, weights)
     return output
 
@@ -34,8 +36,17 @@ def key_aware(
     slots: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Output (F, N, M * D) and logits (F, N, M, L * P); see `taptrv2_core.ops`."""
+    _refuse_tangents(query, key_value, reference, offsets)
     output, logits = _OPS.key_aware(query, key_value, _flat(level_shapes), reference, offsets, slots)
     return output, logits
+
+
+def _refuse_tangents(*inputs: Tensor | None) -> None:
+    """Forward-mode derivatives, which torch would take to be 0: plain PyTorch has none either, in `grid_sample`."""
+    if forward_ad._current_level < 0:  # nearly always
+        return
+    if any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in inputs):
+        raise NotImplementedError("taptrv2_core.ops: the deformable attentions have no forward-mode derivative")
 
 
 def _flat(level_shapes: LevelShapes) -> list[int]:
