@@ -90,6 +90,12 @@ at::Tensor readable(const at::Tensor& t) {
   return usable ? t : t.contiguous();
 }
 
+// Kernels for a GPU read vectors of 16 bytes.
+at::Tensor contiguous_vectors(const at::Tensor& t) {
+  const at::Tensor whole = t.contiguous();
+  return reinterpret_cast<uintptr_t>(whole.data_ptr()) % 16 == 0 ? whole : whole.clone();
+}
+
 }  // namespace
 
 int64_t set_levels(const char* op, at::IntArrayRef level_shapes, int64_t points, Problem& p) {
@@ -176,7 +182,7 @@ KeyAwareInputs prepare_key_aware(const at::Tensor& query, const at::Tensor& key_
   check_device(op, "locations or offsets", offsets, query);
   check_device(op, "slots", slots, query);
   set_positions(op, reference, offsets, query.scalar_type(), p, in.reference, in.offsets);
-  in.query = query.contiguous();
+  in.query = contiguous_vectors(query);
   in.key_value = readable(key_value);
   in.slots = slots.contiguous();
   p.query = in.query.data_ptr();
@@ -192,7 +198,7 @@ at::Tensor prepare_gradient(const char* op, const at::Tensor& grad, at::IntArray
   check_sizes(op, "the gradient", grad, sizes, "that of the output");
   TORCH_CHECK(grad.scalar_type() == type, op, ": the gradient must be ", type, ", got ", grad.scalar_type());
   check_device(op, "the gradient", grad, like);
-  return grad.contiguous();
+  return contiguous_vectors(grad);
 }
 
 }  // namespace taptrv2

@@ -56,7 +56,7 @@ inline void transform_patch(const Convolve& p, const T* image, int row, int colu
       to_points(half + y * kPatch, 1, line, 1);
 #pragma GCC unroll 6
       for (int x = 0; x < kPatch; ++x) {
-        __builtin_memcpy(values + (y * kPatch + x) * stride + i, line + x, sizeof(Lanes));
+        store<W>(line[x], values + (y * kPatch + x) * stride + i);
       }
     }
   }

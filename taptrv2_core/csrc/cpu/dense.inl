@@ -84,7 +84,7 @@ inline void panel_rows(Rows x, int inputs, Rows panel, Rows start, bool relu, fl
     for (int v = 0; v < V; ++v) {
       const Lanes zero = {};
       const Lanes result = relu ? (sum[r][v] > zero ? sum[r][v] : zero) : sum[r][v];
-      __builtin_memcpy(out + r * out_stride + v * W, &result, sizeof result);
+      store<W>(result, out + r * out_stride + v * W);
     }
   }
 }
@@ -133,7 +133,7 @@ inline void add_and_normalise(float* x, const float* change, const Norm& norm, i
     Lanes sum = {}, squares = {};
     for (int c = 0; c < channels; c += W) {
       const Lanes v = load<W>(x + c) + load<W>(change + c);
-      __builtin_memcpy(x + c, &v, sizeof v);
+      store<W>(v, x + c);
       sum += v;
     }
     const float mean = total<float, W>(sum) / channels;
@@ -144,7 +144,7 @@ inline void add_and_normalise(float* x, const float* change, const Norm& norm, i
     const float scale = 1 / __builtin_sqrtf(total<float, W>(squares) / channels + 1e-5f);
     for (int c = 0; c < channels; c += W) {
       const Lanes v = (load<W>(x + c) - mean) * scale * load<W>(norm.weight + c) + load<W>(norm.bias + c);
-      __builtin_memcpy(x + c, &v, sizeof v);
+      store<W>(v, x + c);
     }
   }
 }

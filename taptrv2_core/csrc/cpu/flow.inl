@@ -3,15 +3,15 @@
 // namespace taptrv2::<instruction set>.
 
 constexpr int kFlowWide = 32;  // a row of the window in whole vectors; what is beyond the window is not used
-constexpr int kFlowLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(int32_t)), kFlowVectors = kFlowWide / kFlowLanes;
+constexpr int kFlowVectors = kFlowWide / kLanes;
 constexpr int kFlowBits = 14;          // of the weights between pixels
 constexpr int kFlowMore = 5;           // bits that pixels are more exact by
 constexpr int kFlowTimes = 30;         // most steps on a level
 constexpr float kFlowTexture = 1e-4f;  // least eigenvalue of a window that can be followed
-using FlowInts = Vector<int32_t, kFlowLanes>;
+using FlowInts = Vector<int32_t, kLanes>;
 
 inline FlowInts flow_load(const int16_t* p) {
-  Vector<int16_t, kFlowLanes> v;
+  Vector<int16_t, kLanes> v;
   __builtin_memcpy(&v, p, sizeof v);
   return __builtin_convertvector(v, FlowInts);
 }
@@ -26,28 +26,28 @@ inline void flow_store(FlowInts v, int32_t* p) { __builtin_memcpy(p, &v, sizeof 
 // weighted sums of five rows fit into. What is written beyond a row's end is not of the image. Scratch: two rows of
 // sums.
 inline void halve_rows(const FlowLevel& given, const FlowLevel& half, int first, int last, int32_t* scratch) {
-  int32_t* even = scratch + kFlowLanes;  // of columns 2 * x
-  int32_t* odd = even + half.width + 3 * kFlowLanes;
+  int32_t* even = scratch + kLanes;  // of columns 2 * x
+  int32_t* odd = even + half.width + 3 * kLanes;
   const int64_t s = given.stride;
   for (int y = first; y < last; ++y) {
     const int16_t* row = given.pixels + 2 * y * s;
-    using Pairs = Vector<uint32_t, kFlowLanes>;  // what is not of the image may be anything, and wrap
+    using Pairs = Vector<uint32_t, kLanes>;  // what is not of the image may be anything, and wrap
     const auto pairs = [&](int64_t at) {
       Pairs v;
       __builtin_memcpy(&v, row + at, sizeof v);
       return v;
     };
-    for (int x = -1; x <= half.width; x += kFlowLanes) {
+    for (int x = -1; x <= half.width; x += kLanes) {
       const int64_t at = 2 * x;
       const Pairs sum = pairs(at - 2 * s) + 4 * (pairs(at - s) + pairs(at + s)) + 6 * pairs(at) + pairs(at + 2 * s);
       flow_store(FlowInts(sum & 0xffff), even + x);
       flow_store(FlowInts(sum >> 16), odd + x);
     }
     int16_t* to = half.pixels + int64_t(y) * half.stride;
-    for (int x = 0; x < half.width; x += kFlowLanes) {
+    for (int x = 0; x < half.width; x += kLanes) {
       const FlowInts sum = flow_load(even + x - 1) + flow_load(even + x + 1) + 6 * flow_load(even + x) +
                            4 * (flow_load(odd + x - 1) + flow_load(odd + x));
-      const auto pixels = __builtin_convertvector((sum + 128) >> 8, Vector<int16_t, kFlowLanes>);
+      const auto pixels = __builtin_convertvector((sum + 128) >> 8, Vector<int16_t, kLanes>);
       __builtin_memcpy(to + x, &pixels, sizeof pixels);
     }
   }
@@ -74,9 +74,9 @@ inline FlowInts flow_between(const T* row, int64_t stride, const FlowWeights& at
 }
 
 inline float flow_total(const FlowInts* sums) {
-  Vector<float, kFlowLanes> sum = {};
-  for (int v = 0; v < kFlowVectors; ++v) sum += __builtin_convertvector(sums[v], Vector<float, kFlowLanes>);
-  return total<float, kFlowLanes>(sum) / float(1 << 20);
+  Vector<float, kLanes> sum = {};
+  for (int v = 0; v < kFlowVectors; ++v) sum += __builtin_convertvector(sums[v], Vector<float, kLanes>);
+  return total<float, kLanes>(sum) / float(1 << 20);
 }
 
 // The surroundings of a point: pixels, their gradients, and sums of products of those.
@@ -87,18 +87,18 @@ struct FlowPatch {
 
 inline FlowInts flow_lanes(int first) {
   FlowInts lanes;
-  for (int i = 0; i < kFlowLanes; ++i) lanes[i] = first + i;
+  for (int i = 0; i < kLanes; ++i) lanes[i] = first + i;
   return lanes;
 }
 
 // Scharr's gradients of the pixels around (left, top), 0 outside the image.
 struct FlowGradients {
-  static constexpr int kRows = kFlowWindow + 1, kLine = kFlowWide + kFlowLanes;
+  static constexpr int kRows = kFlowWindow + 1, kLine = kFlowWide + kLanes;
   int32_t across[kRows][kLine], down[kRows][kLine];
 
   FlowGradients(const FlowLevel& image, int left, int top) {
     const int64_t s = image.stride;
-    for (int x = 0; x < kFlowWide; x += kFlowLanes) {
+    for (int x = 0; x < kFlowWide; x += kLanes) {
       const FlowInts column = flow_lanes(left + x);
       const FlowInts inside_x = (column >= 0) & (column < image.width);
       for (int y = 0; y < kRows; ++y) {
@@ -127,7 +127,7 @@ inline void flow_patch(const FlowLevel& image, int left, int top, const FlowWeig
   for (int y = 0; y < kFlowWindow; ++y) {
     const int16_t* row = image.pixels + int64_t(top + y) * image.stride + left;
     for (int v = 0; v < kFlowVectors; ++v) {
-      const int x = v * kFlowLanes;
+      const int x = v * kLanes;
       FlowInts across = flow_between(gradients.across[y] + x, FlowGradients::kLine, at, kFlowBits);
       FlowInts down = flow_between(gradients.down[y] + x, FlowGradients::kLine, at, kFlowBits);
       const FlowInts inside = flow_lanes(x) < kFlowWindow;
@@ -148,7 +148,7 @@ inline void flow_mismatch(const FlowLevel& image, int left, int top, const FlowW
   for (int y = 0; y < kFlowWindow; ++y) {
     const int16_t* row = image.pixels + int64_t(top + y) * image.stride + left;
     for (int v = 0; v < kFlowVectors; ++v) {
-      const int x = v * kFlowLanes;
+      const int x = v * kLanes;
       const FlowInts pixel = flow_between(row + x, image.stride, at, kFlowBits - kFlowMore);
       const FlowInts difference = pixel - flow_load(patch.pixel[y] + x);
       across[v] += difference * flow_load(patch.across[y] + x);

@@ -70,41 +70,25 @@ struct ShrinkKernels {
   void (*shrink_rows)(const Shrink&, int first, int last, float* scratch);
 };
 
-namespace baseline {
-Kernels kernels(Storage storage, int channels);
-WindowKernels window_kernels(Storage storage, bool pairs);
-EncodeKernels encode_kernels(Storage storage);
-ProjectKernels project_kernels(Storage storage);
-SearchKernels search_kernels(Storage storage);
-ConvolveKernels convolve_kernels(Storage storage);
-ShrinkKernels shrink_kernels();
-FlowKernels flow_kernels();
-RefineKernels refine_kernels();
-}  // namespace baseline
+// Each instruction set has a namespace with the same functions.
+#define TAPTRV2_INSTRUCTION_SET(name)                        \
+  namespace name {                                           \
+  Kernels kernels(Storage storage, int channels);            \
+  WindowKernels window_kernels(Storage storage, bool pairs); \
+  EncodeKernels encode_kernels(Storage storage);             \
+  ProjectKernels project_kernels(Storage storage);           \
+  SearchKernels search_kernels(Storage storage);             \
+  ConvolveKernels convolve_kernels(Storage storage);         \
+  ShrinkKernels shrink_kernels();                            \
+  FlowKernels flow_kernels();                                \
+  RefineKernels refine_kernels();                            \
+  }
+TAPTRV2_INSTRUCTION_SET(baseline)
 #if defined(__x86_64__)
-namespace avx2 {
-Kernels kernels(Storage storage, int channels);
-WindowKernels window_kernels(Storage storage, bool pairs);
-EncodeKernels encode_kernels(Storage storage);
-ProjectKernels project_kernels(Storage storage);
-SearchKernels search_kernels(Storage storage);
-ConvolveKernels convolve_kernels(Storage storage);
-ShrinkKernels shrink_kernels();
-FlowKernels flow_kernels();
-RefineKernels refine_kernels();
-}  // namespace avx2
-namespace avx512 {
-Kernels kernels(Storage storage, int channels);
-WindowKernels window_kernels(Storage storage, bool pairs);
-EncodeKernels encode_kernels(Storage storage);
-ProjectKernels project_kernels(Storage storage);
-SearchKernels search_kernels(Storage storage);
-ConvolveKernels convolve_kernels(Storage storage);
-ShrinkKernels shrink_kernels();
-FlowKernels flow_kernels();
-RefineKernels refine_kernels();
-}  // namespace avx512
+TAPTRV2_INSTRUCTION_SET(avx2)
+TAPTRV2_INSTRUCTION_SET(avx512)
 #endif
+#undef TAPTRV2_INSTRUCTION_SET
 
 // The widest instruction set that this machine has kernels for: torch's own view of it, which the environment variable
 // ATEN_CPU_CAPABILITY can lower.

@@ -30,7 +30,6 @@ Kernels table_of() {
 // Heads of 32 channels, those of every TAPTRv2 network, have kernels of their own.
 template <typename T>
 Kernels table_for(int channels) {
-  constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
   if (channels == 32) return table_of<T, kLanes, 32 / kLanes>();
   return table_of<T, 1, 0>();
 }
@@ -38,7 +37,6 @@ Kernels table_for(int channels) {
 // Kernels with linear layers of a storage type.
 template <typename T, typename Product>
 struct LayerKernels {
-  static constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
   static WindowKernels window() {
     return {keep_pairs<T, kLanes, Product>, gather_layer<T, kLanes, Product>, answer_layer<kLanes, Product>};
   }
@@ -84,7 +82,6 @@ SearchKernels search_kernels(Storage storage) {
 }
 
 ConvolveKernels convolve_kernels(Storage storage) {
-  constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
   if (storage == Storage::bf16) return {convolve_tiles<bf16, kLanes>};
   return {convolve_tiles<float, kLanes>};
 }

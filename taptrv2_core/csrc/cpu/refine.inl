@@ -2,16 +2,15 @@
 // cells one vector or a few; a channel is a plane of cells with some more around them. Included inside namespace
 // taptrv2::<instruction set>.
 
-constexpr int kRefineLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
-using RefineLanes = Vector<float, kRefineLanes>;
+using RefineLanes = Vector<float, kLanes>;
 constexpr int kPlaneLine = 32;  // floats between rows of a plane, each of which begins on a cache line
 constexpr int kPlaneEdge = 4;   // that rows of features are longer by at either side
 constexpr float kLongestSteps[kGaussNewton] = {4, 2}, kLeastContrast = 6, kSamplesOfImage = 512;
 
 constexpr int plane_at(int y, int x) { return (y + 1) * kPlaneLine + kCells + x; }
 constexpr int clamped_row(int y) { return y < 0 ? 0 : y < kCells ? y : kCells - 1; }
-inline RefineLanes refine_load(const float* p) { return load<kRefineLanes>(p); }
-inline float refine_total(RefineLanes v) { return total<float, kRefineLanes>(v); }
+inline RefineLanes refine_load(const float* p) { return load<kLanes>(p); }
+inline float refine_total(RefineLanes v) { return total<float, kLanes>(v); }
 
 // One thread's planes. Around the first three kinds are zeros; those of features have their ends repeated at the sides.
 struct RefinePlanes {
@@ -61,17 +60,17 @@ inline void sample_row(const uint8_t* above, const uint8_t* below, float share, 
     __builtin_memcpy(pairs[0] + i, above + across.first[i], 2);
     __builtin_memcpy(pairs[1] + i, below + across.first[i], 2);
   }
-  for (int i = 0; i < 2 * kCells; i += kRefineLanes) {
+  for (int i = 0; i < 2 * kCells; i += kLanes) {
     RefineLanes between[2];
     for (int k = 0; k < 2; ++k) {
-      Vector<uint16_t, kRefineLanes> both;
+      Vector<uint16_t, kLanes> both;
       __builtin_memcpy(&both, pairs[k] + i, sizeof both);
-      const auto wide = __builtin_convertvector(both, Vector<int32_t, kRefineLanes>);
+      const auto wide = __builtin_convertvector(both, Vector<int32_t, kLanes>);
       const auto left = wide & 0xff, change = (wide >> 8) - left;
       between[k] = __builtin_convertvector(left - level, RefineLanes) +
                    __builtin_convertvector(change, RefineLanes) * refine_load(across.share + i);
     }
-    store<kRefineLanes>(between[0] + (between[1] - between[0]) * share, to + i);
+    store<kLanes>(between[0] + (between[1] - between[0]) * share, to + i);
   }
 }
 
@@ -88,12 +87,12 @@ inline float sample_patch(const Refine& p, const float* xy, float* planes) {
     float* row = grey + y * kLine;
     sample_row(above, above + p.width, down.share[y], across, level, row);
     row[kSide] = 0;
-    for (int x = 0; x < kLine; x += kRefineLanes) sums += refine_load(row + x);
+    for (int x = 0; x < kLine; x += kLanes) sums += refine_load(row + x);
   }
   const float mean = refine_total(sums) / (kSide * kSide);
   for (int y = 0; y < kSide; ++y) {
     grey[y * kLine + kSide] = mean;  // it adds nothing, and is 0 in the planes
-    for (int x = 0; x < kLine; x += kRefineLanes) {
+    for (int x = 0; x < kLine; x += kLanes) {
       const RefineLanes v = refine_load(grey + y * kLine + x) - mean;
       squares += v * v;
     }
@@ -102,9 +101,9 @@ inline float sample_patch(const Refine& p, const float* xy, float* planes) {
   const float scale = 1 / (deviation + kLeastContrast);
   for (int y = 0; y < kSide; ++y) {  // rows, too, are those with even numbers first
     float* plane = planes + (y < kCells ? 0 : 2 * kRefinePlane) + plane_at(y % kCells, 0);
-    for (int x = 0; x < kLine; x += kRefineLanes) {
+    for (int x = 0; x < kLine; x += kLanes) {
       float* to = plane + (x < kCells ? 0 : kRefinePlane) + x % kCells;
-      store<kRefineLanes>((refine_load(grey + y * kLine + x) - mean) * scale, to);
+      store<kLanes>((refine_load(grey + y * kLine + x) - mean) * scale, to);
     }
   }
   return __builtin_logf(deviation + 1);
@@ -113,10 +112,10 @@ inline float sample_patch(const Refine& p, const float* xy, float* planes) {
 // Four outputs of every cell: write(output, where in a plane, sums).
 template <int TAPS, typename Write>
 inline void refine_convolve(const float* planes, const int* taps, RefineLayer layer, Write write) {
-  constexpr int kTogether = kRefineLanes >= 16 ? 4 : 2;  // vectors, as there are registers for
-  for (int cell = 0; cell < kCells * kCells; cell += kTogether * kRefineLanes) {
+  constexpr int kTogether = kLanes >= 16 ? 4 : 2;  // vectors, as there are registers for
+  for (int cell = 0; cell < kCells * kCells; cell += kTogether * kLanes) {
     const auto place = [=](int v) {
-      const int at = cell + v * kRefineLanes;
+      const int at = cell + v * kLanes;
       return plane_at(at / kCells, at % kCells);
     };
     const float* from[kTogether];
@@ -152,7 +151,7 @@ inline void refine_layer(const float* planes, const int* taps, RefineLayer layer
   for (int i = 0; i < outputs; i += 4) {
     refine_convolve<TAPS>(planes, taps, {layer.weight + i * TAPS, layer.bias + i}, [&](int o, int at, RefineLanes v) {
       const RefineLanes zero = {};
-      store<kRefineLanes>(v > zero ? v : zero, to + (i + o) * kRefinePlane + at);
+      store<kLanes>(v > zero ? v : zero, to + (i + o) * kRefinePlane + at);
     });
   }
 }
@@ -173,7 +172,7 @@ inline void refine_features(const Refine& p, RefinePlanes& m) {
     const RefineLayer layer{p.context.weight + i * 36, p.context.bias + i};
     refine_convolve<36>(bare, kRefineTaps.three, layer, [&](int o, int at, RefineLanes v) {
       const int64_t place = o * kRefinePlane + at;
-      store<kRefineLanes>(v + refine_load(bare + place), m.now + i * kRefinePlane + place);
+      store<kLanes>(v + refine_load(bare + place), m.now + i * kRefinePlane + place);
     });
   }
   repeat_ends(m.now);
@@ -187,7 +186,7 @@ struct RefineSums {
 
 inline RefineLanes refine_weight(RefineLanes logit) {
   const RefineLanes zero = {};
-  const RefineLanes e = exponential_of<RefineLanes, Vector<int32_t, kRefineLanes>>(logit < zero ? logit : -logit);
+  const RefineLanes e = exponential_of<RefineLanes, Vector<int32_t, kLanes>>(logit < zero ? logit : -logit);
   return (logit < zero ? e : zero + 1) / (1 + e);
 }
 
@@ -200,7 +199,7 @@ inline void refine_compare(const Refine& p, const RefinePlanes& m, const float* 
     const float at = offset[i] > -kPlaneEdge && offset[i] < kPlaneEdge ? offset[i] : 0;
     whole[i] = int(__builtin_floorf(at)), share[i] = at - float(whole[i]);
   }
-  for (int cell = 0; cell < kCells * kCells; cell += kRefineLanes) {
+  for (int cell = 0; cell < kCells * kCells; cell += kLanes) {
     const int y = cell / kCells, x = cell % kCells;
     const float* kept = m.kept + plane_at(y, x);
     const int above = (clamped_row(y - 1) - y) * kPlaneLine, below = (clamped_row(y + 1) - y) * kPlaneLine;
@@ -272,9 +271,9 @@ inline void refine_points(const Refine& p, int64_t first, int64_t last, float* m
       for (int c = 0; c < kFeatures; ++c) traits[kSpreadInputs - kFeatures + c] = refine_total(sums.unlike[c]) / weight;
     }
     told[2] = p.contrast[row], told[3] = contrast;
-    linear<kRefineLanes>(p.spread[0], traits, 0, 1, hidden[0], 0, true);
-    linear<kRefineLanes>(p.spread[1], hidden[0], 0, 1, hidden[1], 0, true);
-    linear<kRefineLanes>(p.spread[2], hidden[1], 0, 1, hidden[0], 0);
+    linear<kLanes>(p.spread[0], traits, 0, 1, hidden[0], 0, true);
+    linear<kLanes>(p.spread[1], hidden[0], 0, 1, hidden[1], 0, true);
+    linear<kLanes>(p.spread[2], hidden[1], 0, 1, hidden[0], 0);
     const float spread = hidden[0][0];
     p.offset[2 * i] = offset[0], p.offset[2 * i + 1] = offset[1];
     p.result[i] = spread < -4 ? -4 : spread > 3 ? 3 : spread;

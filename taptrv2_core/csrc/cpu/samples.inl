@@ -128,26 +128,24 @@ inline void softmax(double* v, int samples, int padded) {
 }
 
 inline void softmax(float* v, int samples, int padded) {
-  constexpr int L = TAPTRV2_VECTOR_BYTES / int(sizeof(float));
-  using F = Vector<float, L>;
+  using F = Vector<float, kLanes>;
   for (int k = samples; k < padded; ++k) v[k] = v[0];
-  F most = load<L>(v);
-  for (int k = L; k < padded; k += L) {
-    const F other = load<L>(v + k);
+  F most = load<kLanes>(v);
+  for (int k = kLanes; k < padded; k += kLanes) {
+    const F other = load<kLanes>(v + k);
     most = other > most ? other : most;
   }
-  const float highest = largest<float, L>(most);
+  const float highest = largest<float, kLanes>(most);
   for (int k = samples; k < padded; ++k) v[k] = highest - 1e4f;
   F sums = {};
-  for (int k = 0; k < padded; k += L) {
-    const F weight = exponential_of<F, Vector<int32_t, L>>(load<L>(v + k) - highest);
+  for (int k = 0; k < padded; k += kLanes) {
+    const F weight = exponential_of<F, Vector<int32_t, kLanes>>(load<kLanes>(v + k) - highest);
     sums += weight;
-    __builtin_memcpy(v + k, &weight, sizeof weight);
+    store<kLanes>(weight, v + k);
   }
-  const float scale = 1 / total<float, L>(sums);
-  for (int k = 0; k < padded; k += L) {
-    const F weight = load<L>(v + k) * scale;
-    __builtin_memcpy(v + k, &weight, sizeof weight);
+  const float scale = 1 / total<float, kLanes>(sums);
+  for (int k = 0; k < padded; k += kLanes) {
+    store<kLanes>(load<kLanes>(v + k) * scale, v + k);
   }
   for (int k = samples; k < padded; ++k) v[k] = 0;
 }

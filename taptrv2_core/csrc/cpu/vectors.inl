@@ -1,5 +1,7 @@
 // Vectors of the compiler (GCC, Clang) over a head's channels. Included inside namespace taptrv2::<instruction set>.
 
+constexpr int kLanes = TAPTRV2_VECTOR_BYTES / int(sizeof(float));  // of a register
+
 struct bf16 {
   uint16_t bits;
 };

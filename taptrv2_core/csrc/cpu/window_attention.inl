@@ -108,7 +108,7 @@ inline float attend_memory(const Window& p, const LevelTable<float>& table, cons
       for (int j = i; j < i + 2; ++j) {
         const Lanes value = (part<W>(from[0], j) * corner[0] + part<W>(from[1], j) * corner[1]) +
                             (part<W>(from[2], j) * corner[2] + part<W>(from[3], j) * corner[3]);
-        __builtin_memcpy(row + j * W, &value, sizeof value);
+        store<W>(value, row + j * W);
         product += value * load<W>(against + j * W);
       }
     }
@@ -120,7 +120,7 @@ inline float attend_memory(const Window& p, const LevelTable<float>& table, cons
   for (int i = 0; i < channels; i += W) {
     Lanes total = {};
     for (int k = 0; k < table.samples; ++k) total += load<W>(sampled + k * channels + i) * weights[k];
-    __builtin_memcpy(sum + i, &total, sizeof total);
+    store<W>(total, sum + i);
   }
   float share = 0;
   for (int k = 0; k < table.samples; ++k) share += weights[k] * inside[k];
