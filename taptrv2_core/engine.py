@@ -7,6 +7,7 @@ lives in slot t % 8.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,13 +15,16 @@ from torch import Tensor
 
 from taptrv2_core.fast.cuda_graphs import WindowGraphs
 from taptrv2_core.frame_ring import FrameRing
+from taptrv2_core.geometry import constant
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.motion import FlowImage, MotionPrior, Prediction, filtered
 from taptrv2_core.query_state import QueryState
-from taptrv2_core.search import Asked, Search
+from taptrv2_core.search import LEAST, Asked, Search
 from taptrv2_core.window import EVERY, Masks
 
 VISIBLE_CLASS = 1
+LEAST_AT_REST = (-float("inf"), 3.0, -float("inf"))
+"""Least logits of a point that rests where it was seen: it is visible."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,7 @@ class SlidingWindow:
         if self._motion is not None:
             begun, gain = (t[:, :count][:, wanted] for t in (state.begun, state.gain))
             moved = filtered(begun, moved, gain)
+            seen = torch.where(updated & (gain == 0), seen.maximum(constant(LEAST_AT_REST, seen)), seen)
         self._answered(moved, seen, wanted)
         if self.model.search is not None:
             seen = torch.where(updated, self._doubted(self.model.search, moved, seen, wanted), seen)
@@ -256,6 +261,10 @@ class SlidingWindow:
         memory, position = self.memory(self.frame), reference[:, self._place(wanted), :, :2].sigmoid()
         asked = self._ask(search, self.state)
         agreement = search.agreement(memory.tokens, memory.level_shapes, asked, position)
+        if self._motion is not None:  # knows better
+            begun = self._motion.begun
+            resting, covered = (t.to(agreement.device)[None, :, None] for t in (begun.gain == 0, begun.covered))
+            agreement = agreement.masked_fill(resting, 0).masked_fill(covered, math.log(LEAST))
         self.state = self.state.agreeing(self.frame % self.slots, agreement)
         before, own, after = visibility.split((VISIBLE_CLASS, 1, 2 - VISIBLE_CLASS), dim=-1)
         logit = search.seen(own, self.state.agreement[:, : len(self.held)][:, wanted])

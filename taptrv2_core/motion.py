@@ -33,6 +33,7 @@ from taptrv2_core.fast import flow as fused
 from taptrv2_core.geometry import UNIT, PixelMap, inverse_sigmoid
 from taptrv2_core.images import reduced
 from taptrv2_core.refine import Look, Refiner, patches
+from taptrv2_core.rest import Places
 
 LONGEST_SIDE = 640
 """Larger images are reduced to this for flow: more detail costs time, and flow gives up on smooth surfaces sooner."""
@@ -100,18 +101,21 @@ class Prediction:
     Attributes:
         position: (N, 2) float64 x, y in [0, 1].
         known: (N,) bool, whether that is known at all.
-        gain: (N,) float64 in (0, 1], K: the network's share in the answer; 1 where flow has not found the point.
+        gain: (N,) float64 in [0, 1], K: the network's share in the answer; 1 where flow has not found the point, 0
+            where the point was given or rests.
         variance: (N,) float64, P before the network's measurement.
+        covered: (N,) bool, whether something is in front of a place at which nothing could be followed.
     """
 
     position: Tensor
     known: Tensor
     gain: Tensor
     variance: Tensor
+    covered: Tensor
 
     def kept(self, rows: Tensor) -> Prediction:
         """Only the queries in ``rows`` (n,) int64."""
-        return Prediction(self.position[rows], self.known[rows], self.gain[rows], self.variance[rows])
+        return Prediction(*(part[rows] for part in vars(self).values()))
 
     def joined(self, other: Prediction) -> Prediction:
         """These queries, then the others."""
@@ -126,6 +130,7 @@ class MotionPrior:
         """``refiner``: on the host, in float32; ``held``: how many images back queries may be given."""
         self._refiner = refiner
         self._look: Look | None = None
+        self._places = Places()
         self._image: FlowImage | None = None
         self._held: deque[FlowImage] = deque(maxlen=held)
         self._begun = _given(torch.zeros(0, 2), newest=True)
@@ -133,11 +138,17 @@ class MotionPrior:
         self._visible = self._known = self._begun.known
         self._variance = self._begun.variance
 
+    @property
+    def begun(self) -> Prediction:
+        """Where the queries began in the newest frame."""
+        return self._begun
+
     def add(self, position: Tensor, age: int) -> None:
         """More queries, (N, 2) x, y in [0, 1], of the frame ``age`` before the newest; if 0, these are its answers."""
-        new = _given(position, newest=age == 0)
+        new, image = _given(position, newest=age == 0), self._held[-1 - age]
+        self._places.add(image.grey, image.pixels.to_pixels(new.position).numpy())
         if self._refiner is not None:
-            look = self._refiner.look(self._held[-1 - age].around(new.position))
+            look = self._refiner.look(image.around(new.position))
             self._look = look if self._look is None else self._look.joined(look)
         self._begun = self._begun.joined(new)
         self._position = torch.cat((self._position, new.position))
@@ -150,6 +161,7 @@ class MotionPrior:
         rows = rows.cpu()
         self._begun = self._begun.kept(rows)
         self._look = None if self._look is None else self._look.kept(rows)
+        self._places.keep(rows.numpy())
         self._position, self._variance = self._position[rows], self._variance[rows]
         self._visible, self._known = self._visible[rows], self._known[rows]
 
@@ -159,6 +171,10 @@ class MotionPrior:
         self._known = torch.ones_like(self._visible)
         measured = (begun.gain == 1) | ~_agree(begun.position, self._position).squeeze(-1)
         self._variance = torch.where(measured, NETWORK_VARIANCE, (1 - begun.gain) * begun.variance)
+        followed = (self._visible & (begun.gain > 0) & (begun.gain < 1)).nonzero().flatten()
+        if self._image is not None and len(followed):
+            xy = self._image.pixels.to_pixels(self._position[followed]).numpy()
+            self._places.seen(self._image.grey, xy, followed.numpy())
 
     def enter(self, image: FlowImage) -> Prediction:
         """A new frame: where the queries begin in it."""
@@ -178,8 +194,23 @@ class MotionPrior:
             position[rows] = image.pixels.to_position(torch.from_numpy(moved).double())
             variance[found] = torch.from_numpy(grown)
             gain[found] = variance[found] / (variance[found] + NETWORK_VARIANCE)
-        self._begun = Prediction(position, self._known, gain, variance)
+        covered = torch.zeros_like(self._known)
+        self._begun = self._rested(image, Prediction(position, self._known, gain, variance, covered))
         return self._begun
+
+    def _rested(self, image: FlowImage, moved: Prediction) -> Prediction:
+        """Points whose place looks as it did are there, unless flow has found them and could see them move."""
+        same, plain = torch.from_numpy(self._places.enter(image.grey)), torch.from_numpy(self._places.plain())
+        lost = moved.known & (moved.gain == 1)
+        resting = same & moved.known & (lost | plain)
+        there = image.pixels.to_position(torch.from_numpy(self._places.xy))
+        return Prediction(
+            position=torch.where(resting[:, None], there, moved.position),
+            known=moved.known,
+            gain=moved.gain.masked_fill(resting, 0),
+            variance=moved.variance.masked_fill(resting, FLOW_VARIANCE[0]),
+            covered=lost & plain & torch.from_numpy(self._places.known) & ~same,
+        )
 
     def _refined(
         self, image: FlowImage, rows: Tensor, xy: NDArray[np.float32], variance: NDArray[np.float64]
@@ -199,7 +230,7 @@ def _given(position: Tensor, newest: bool) -> Prediction:
     what the network will say of the newest is all that is known."""
     exact = torch.full((len(position),), newest)
     gain, variance = (~exact).double(), torch.where(exact, 0.0, NETWORK_VARIANCE).double()
-    return Prediction(position.cpu().double(), exact, gain, variance)
+    return Prediction(position.cpu().double(), exact, gain, variance, torch.zeros_like(exact))
 
 
 def filtered(begun: Tensor, measured: Tensor, gain: Tensor) -> Tensor:
@@ -208,14 +239,14 @@ def filtered(begun: Tensor, measured: Tensor, gain: Tensor) -> Tensor:
     Args:
         begun: (..., 4) logits of the boxes the network began with.
         measured: (..., 4) logits of those it ended with.
-        gain: (..., 1), K; 1 where flow has not found the point.
+        gain: (..., 1), K; 1 where flow has not found the point, 0 where it does not move.
 
     Returns:
         (..., 4) logits.
     """
     predicted, ended = begun[..., :2].sigmoid(), measured[..., :2].sigmoid()
     mixed = inverse_sigmoid(predicted + gain * (ended - predicted))
-    centre = torch.where((gain < 1) & _agree(predicted, ended), mixed, measured[..., :2])
+    centre = torch.where((gain == 0) | ((gain < 1) & _agree(predicted, ended)), mixed, measured[..., :2])
     return torch.cat((centre, measured[..., 2:]), dim=-1)
 
 

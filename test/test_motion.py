@@ -104,7 +104,8 @@ def test_large_images_are_reduced_and_pixels_still_agree() -> None:
 
 def test_hidden_and_late_points_are_not_moved() -> None:
     images = [FlowImage.of(image, SIZE) for image in drifting(2)]
-    prior = MotionPrior()
+    prior = MotionPrior(held=2)
+    prior.enter(images[0])
     prior.enter(images[0])
     start = torch.full((3, 2), 0.4, dtype=torch.float64)
     prior.add(start[:2], age=0)

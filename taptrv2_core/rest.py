@@ -1,0 +1,144 @@
+"""Points at rest: while the camera stands still, a point around which the picture is what it was is where it was.
+
+A bare table top, or a wall, shows nothing that flow or the network could hold on to: a point there begins to wander.
+And a point that something passes in front of is easily lost. But where the picture has not changed there is nothing to
+find out. So for each point a place is kept, where it was seen last for certain, and what it looked like there; when
+the picture there looks so again, the point is there again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 13
+"""Pixels along a side of what a place looks like."""
+PLAIN = 2.5
+"""Standard deviation, in grey levels, below which a place shows nothing that could be followed, beside noise."""
+UNCHANGED = 1.5
+"""Grey levels by which blocks, and beside noise places, may differ."""
+BRIGHTNESS = 6.0
+"""Grey levels by which a place may become brighter or darker."""
+FOLLOWED = 4.0
+"""Grey levels by which a point that was followed to another place may look different there."""
+BLOCKS = (60, 80)
+"""Rows and columns of blocks that an image is reduced to, to tell whether the camera stands still."""
+CONTRAST = 6.0
+"""Grey levels a block, the slope from which on a block would show a movement."""
+FEWEST = 20
+"""With fewer such blocks nothing can be told."""
+STILL = 0.2
+"""Share of them that must be unchanged: the others may be of things that move."""
+CREEPING = 0.008
+"""Blocks by which those may seem to have moved together."""
+BACK = 8
+"""Images for which the camera must have been still, and after which the one to compare with is replaced: a slow
+movement needs as long to show."""
+NOISE = 3.15
+"""Mean of the absolute differences that normal noise makes, over their quantile `STILL`."""
+
+
+class Places:
+    """A place in a camera's image for each of N points, and what it looked like there.
+
+    Attributes:
+        xy: (N, 2) float64 x, y in pixels.
+        looks: (N, `SIDE`, `SIDE`) uint8 grey levels.
+        known: (N,) bool; where false the other two mean nothing.
+    """
+
+    def __init__(self) -> None:
+        self.xy: NDArray[np.float64] = np.zeros((0, 2))
+        self.looks: NDArray[np.uint8] = np.zeros((0, SIDE, SIDE), dtype=np.uint8)
+        self.known: NDArray[np.bool_] = np.zeros(0, dtype=bool)
+        self._noise = 0.0
+        self._blocks: NDArray[np.float32] | None = None  # of the image to compare with
+        self._still_for = 0
+        self._sampled: NDArray[np.int16] | None = None  # of the newest image, for its noise
+
+    def add(self, grey: NDArray[np.uint8], xy: NDArray[np.float64]) -> None:
+        """More points, at xy (N, 2) in the image grey (h, w)."""
+        self.xy = np.concatenate((self.xy, xy))
+        self.looks = np.concatenate((self.looks, _looks(grey, xy)))
+        self.known = np.concatenate((self.known, np.ones(len(xy), dtype=bool)))
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        """Keep only the points in ``rows``."""
+        self.xy, self.looks, self.known = self.xy[rows], self.looks[rows], self.known[rows]
+
+    def enter(self, grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """A new image (h, w): which places, (N,), look as they did. If the camera has moved none is known any more, and
+        none is said to look as it did before it has been still for a while."""
+        self._compare(grey)
+        if self._still_for == 0:
+            self.known[:] = False
+        before, self._sampled = self._sampled, grey[::4, ::4].astype(np.int16)
+        same = self.known & (self._still_for >= BACK)
+        if same.any() and before is not None:
+            self._noise = _noise(self._sampled - before)
+            same[same] = _alike(self.looks[same], _looks(grey, self.xy[same]), UNCHANGED + self._noise)
+        return same
+
+    def plain(self) -> NDArray[np.bool_]:
+        """Which places, (N,), show nothing that could be followed."""
+        return np.asarray(self.looks.std(axis=(1, 2)) < np.hypot(PLAIN, self._noise))
+
+    def seen(self, grey: NDArray[np.uint8], xy: NDArray[np.float64], rows: NDArray[np.int64]) -> None:
+        """The points in ``rows`` (n,) were followed to xy (n, 2). What looks different there is not taken for them."""
+        looks = _looks(grey, xy)
+        likely = ~self.known[rows] | _alike(self.looks[rows], looks, FOLLOWED)
+        rows = rows[likely]
+        self.xy[rows], self.looks[rows], self.known[rows] = xy[likely], looks[likely], True
+
+    def _compare(self, grey: NDArray[np.uint8]) -> None:
+        """Count the images for which the camera has been still."""
+        import cv2  # here, so that training and the ops' checks need only torch and numpy
+
+        blocks = np.asarray(cv2.resize(grey, BLOCKS[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
+        still = self._blocks is not None and _still(self._blocks, blocks)
+        self._still_for = self._still_for + 1 if still else 0
+        if self._still_for % BACK == 0:
+            self._blocks = blocks
+
+
+def _looks(grey: NDArray[np.uint8], xy: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Squares of whole pixels around points (N, 2); beyond the image its border goes on."""
+    height, width = grey.shape
+    around = np.arange(SIDE) - SIDE // 2
+    x, y = np.rint(xy).astype(np.int64).T
+    columns = np.clip(x[:, None] + around, 0, width - 1)
+    rows = np.clip(y[:, None] + around, 0, height - 1)
+    return grey[rows[:, :, None], columns[:, None, :]]
+
+
+def _alike(looks: NDArray[np.uint8], others: NDArray[np.uint8], bound: float) -> NDArray[np.bool_]:
+    """Which of N pairs of looks are the same but for noise and a little light."""
+    difference = others.astype(np.float32) - looks
+    brighter = difference.mean(axis=(1, 2))
+    rest = np.abs(difference - brighter[:, None, None]).mean(axis=(1, 2))
+    return np.asarray((rest < bound) & (np.abs(brighter) < BRIGHTNESS))
+
+
+def _noise(difference: NDArray[np.int16]) -> float:
+    """Mean absolute difference that noise makes between two images, of which `STILL` shows the same."""
+    levels = np.abs(difference).ravel()
+    place = int(STILL * levels.size)
+    return NOISE * float(np.partition(levels, place)[place])
+
+
+def _still(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
+    """Whether enough blocks that would show a movement of the camera are unchanged, and do not creep all together."""
+    across = (before[1:-1, 2:] - before[1:-1, :-2]) / 2
+    down = (before[2:, 1:-1] - before[:-2, 1:-1]) / 2
+    telling = np.maximum(np.abs(across), np.abs(down)) > CONTRAST
+    count = np.count_nonzero(telling)
+    if count < FEWEST:
+        return False
+    change = after - before
+    change = (change - np.median(change))[1:-1, 1:-1]  # the median is of the light
+    unchanged = telling & (np.abs(change) < UNCHANGED)
+    if np.count_nonzero(unchanged) < STILL * count:
+        return False
+    slopes = np.stack((across[unchanged], down[unchanged]))
+    moved = np.linalg.solve(slopes @ slopes.T + np.eye(2), slopes @ change[unchanged])  # as Lucas and Kanade
+    return bool(np.abs(moved).max() < CREEPING)
