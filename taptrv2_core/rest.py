@@ -52,7 +52,7 @@ class Places:
         self.looks: NDArray[np.uint8] = np.zeros((0, SIDE, SIDE), dtype=np.uint8)
         self.known: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self._noise = 0.0
-        self._blocks: NDArray[np.float32] | None = None  # of the image to compare with
+        self._reference: _Blocks | None = None
         self._still_for = 0
         self._sampled: NDArray[np.int16] | None = None  # of the newest image, for its noise
 
@@ -72,7 +72,7 @@ class Places:
         self._compare(grey)
         if self._still_for == 0:
             self.known[:] = False
-        before, self._sampled = self._sampled, grey[::4, ::4].astype(np.int16)
+        before, self._sampled = self._sampled, grey[::8, ::8].astype(np.int16)
         same = self.known & (self._still_for >= BACK)
         if same.any() and before is not None:
             self._noise = _noise(self._sampled - before)
@@ -84,9 +84,13 @@ class Places:
         return np.asarray(self.looks.std(axis=(1, 2)) < np.hypot(PLAIN, self._noise))
 
     def seen(self, grey: NDArray[np.uint8], xy: NDArray[np.float64], rows: NDArray[np.int64]) -> None:
-        """The points in ``rows`` (n,) were followed to xy (n, 2). What looks different there is not taken for them."""
+        """The points in ``rows`` (n,) were followed to xy (n, 2). What looks different there is not taken for them, and
+        who seemed to leave a place that shows nothing is waited for until the camera counts as still."""
         looks = _looks(grey, xy)
-        likely = ~self.known[rows] | _alike(self.looks[rows], looks, FOLLOWED)
+        likely = _alike(self.looks[rows], looks, FOLLOWED)
+        if self._still_for < BACK:
+            likely &= ~self.plain()[rows]
+        likely |= ~self.known[rows]
         rows = rows[likely]
         self.xy[rows], self.looks[rows], self.known[rows] = xy[likely], looks[likely], True
 
@@ -95,10 +99,35 @@ class Places:
         import cv2  # here, so that training and the ops' checks need only torch and numpy
 
         blocks = np.asarray(cv2.resize(grey, BLOCKS[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
-        still = self._blocks is not None and _still(self._blocks, blocks)
+        still = self._reference is not None and self._reference.is_still(blocks)
         self._still_for = self._still_for + 1 if still else 0
         if self._still_for % BACK == 0:
-            self._blocks = blocks
+            self._reference = _Blocks(blocks)
+
+
+class _Blocks:
+    """An image reduced to `BLOCKS`, to compare others with."""
+
+    def __init__(self, blocks: NDArray[np.float32]) -> None:
+        self._blocks = blocks
+        across = (blocks[1:-1, 2:] - blocks[1:-1, :-2]) / 2
+        down = (blocks[2:, 1:-1] - blocks[:-2, 1:-1]) / 2
+        telling = np.maximum(np.abs(across), np.abs(down)) > CONTRAST
+        self._telling = np.flatnonzero(np.pad(telling, 1))
+        self._slopes = np.stack((across[telling], down[telling]))
+
+    def is_still(self, blocks: NDArray[np.float32]) -> bool:
+        """Whether enough of what would show a movement of the camera is unchanged, and does not creep all together."""
+        if len(self._telling) < FEWEST:
+            return False
+        change = blocks - self._blocks
+        change = change.ravel()[self._telling] - np.median(change)  # which is of the light
+        unchanged = np.abs(change) < UNCHANGED
+        if np.count_nonzero(unchanged) < STILL * len(change):
+            return False
+        slopes = self._slopes[:, unchanged]
+        moved = np.linalg.solve(slopes @ slopes.T + np.eye(2), slopes @ change[unchanged])  # as Lucas and Kanade
+        return bool(np.abs(moved).max() < CREEPING)
 
 
 def _looks(grey: NDArray[np.uint8], xy: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -108,7 +137,7 @@ def _looks(grey: NDArray[np.uint8], xy: NDArray[np.float64]) -> NDArray[np.uint8
     x, y = np.rint(xy).astype(np.int64).T
     columns = np.clip(x[:, None] + around, 0, width - 1)
     rows = np.clip(y[:, None] + around, 0, height - 1)
-    return grey[rows[:, :, None], columns[:, None, :]]
+    return np.ascontiguousarray(grey).ravel().take(width * rows[:, :, None] + columns[:, None, :])
 
 
 def _alike(looks: NDArray[np.uint8], others: NDArray[np.uint8], bound: float) -> NDArray[np.bool_]:
@@ -121,24 +150,5 @@ def _alike(looks: NDArray[np.uint8], others: NDArray[np.uint8], bound: float) ->
 
 def _noise(difference: NDArray[np.int16]) -> float:
     """Mean absolute difference that noise makes between two images, of which `STILL` shows the same."""
-    levels = np.abs(difference).ravel()
-    place = int(STILL * levels.size)
-    return NOISE * float(np.partition(levels, place)[place])
-
-
-def _still(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
-    """Whether enough blocks that would show a movement of the camera are unchanged, and do not creep all together."""
-    across = (before[1:-1, 2:] - before[1:-1, :-2]) / 2
-    down = (before[2:, 1:-1] - before[:-2, 1:-1]) / 2
-    telling = np.maximum(np.abs(across), np.abs(down)) > CONTRAST
-    count = np.count_nonzero(telling)
-    if count < FEWEST:
-        return False
-    change = after - before
-    change = (change - np.median(change))[1:-1, 1:-1]  # the median is of the light
-    unchanged = telling & (np.abs(change) < UNCHANGED)
-    if np.count_nonzero(unchanged) < STILL * count:
-        return False
-    slopes = np.stack((across[unchanged], down[unchanged]))
-    moved = np.linalg.solve(slopes @ slopes.T + np.eye(2), slopes @ change[unchanged])  # as Lucas and Kanade
-    return bool(np.abs(moved).max() < CREEPING)
+    levels = np.cumsum(np.bincount(np.abs(difference).ravel()))
+    return NOISE * int(np.searchsorted(levels, STILL * levels[-1], side="right"))
