@@ -200,7 +200,8 @@ class MotionPrior:
 
     def _rested(self, image: FlowImage, moved: Prediction) -> Prediction:
         """Points whose place looks as it did are there, unless flow has found them and could see them move."""
-        same, plain = torch.from_numpy(self._places.enter(image.grey)), torch.from_numpy(self._places.plain())
+        same, other = (torch.from_numpy(places) for places in self._places.enter(image.grey))
+        plain = torch.from_numpy(self._places.plain())
         lost = moved.known & (moved.gain == 1)
         resting = same & moved.known & (lost | plain)
         there = image.pixels.to_position(torch.from_numpy(self._places.xy))
@@ -209,7 +210,7 @@ class MotionPrior:
             known=moved.known,
             gain=moved.gain.masked_fill(resting, 0),
             variance=moved.variance.masked_fill(resting, FLOW_VARIANCE[0]),
-            covered=lost & plain & torch.from_numpy(self._places.known) & ~same,
+            covered=lost & plain & other,
         )
 
     def _refined(

@@ -66,18 +66,21 @@ class Places:
         """Keep only the points in ``rows``."""
         self.xy, self.looks, self.known = self.xy[rows], self.looks[rows], self.known[rows]
 
-    def enter(self, grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """A new image (h, w): which places, (N,), look as they did. If the camera has moved none is known any more, and
-        none is said to look as it did before it has been still for a while."""
+    def enter(self, grey: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """A new image (h, w): which places, (N,), look as they did, and which do not.
+
+        If the camera has moved none is known any more, and before it has been still for a while nothing is said of any.
+        """
         self._compare(grey)
         if self._still_for == 0:
             self.known[:] = False
         before, self._sampled = self._sampled, grey[::8, ::8].astype(np.int16)
-        same = self.known & (self._still_for >= BACK)
-        if same.any() and before is not None:
+        told = self.known & (self._still_for >= BACK)
+        same = told.copy()
+        if told.any() and before is not None:
             self._noise = _noise(self._sampled - before)
-            same[same] = _alike(self.looks[same], _looks(grey, self.xy[same]), UNCHANGED + self._noise)
-        return same
+            same[told] = _alike(self.looks[told], _looks(grey, self.xy[told]), UNCHANGED + self._noise)
+        return same, told & ~same
 
     def plain(self) -> NDArray[np.bool_]:
         """Which places, (N,), show nothing that could be followed."""
@@ -134,7 +137,7 @@ def _looks(grey: NDArray[np.uint8], xy: NDArray[np.float64]) -> NDArray[np.uint8
     """Squares of whole pixels around points (N, 2); beyond the image its border goes on."""
     height, width = grey.shape
     around = np.arange(SIDE) - SIDE // 2
-    x, y = np.rint(xy).astype(np.int64).T
+    x, y = np.rint(np.nan_to_num(xy)).astype(np.int64).T
     columns = np.clip(x[:, None] + around, 0, width - 1)
     rows = np.clip(y[:, None] + around, 0, height - 1)
     return np.ascontiguousarray(grey).ravel().take(width * rows[:, :, None] + columns[:, None, :])
