@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,9 +13,24 @@ from taptrv2_core.errors import PointError
 
 Points = NDArray[np.float64]
 _MOST_VERTICES = 1000
-_CANDIDATES = 4096  # places a region offers at least, of which those for the points are chosen
+_LEAST_PLACES, _PLACES_A_POINT = 8192, 48  # of the grid by which a region is shared out among its points
 _FINEST = 1 << 20  # places looked at before a region counts as too thin
 _RELAXATIONS = 10
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """A square grid over a region's box; places are (N, 2) row and column."""
+
+    origin: Points
+    """(2,) x, y of the first place."""
+    spacing: float
+    mask: NDArray[np.bool_]
+    """(H, W), which places are in the region."""
+
+    def pixels(self, places: NDArray[Any]) -> Points:
+        """(N, 2) x, y."""
+        return self.origin + self.spacing * places[:, ::-1]
 
 
 def points_in_region(
@@ -104,8 +122,8 @@ def _by_spacing(outline: Points, low: Points, high: Points, spacing: float, most
     columns, rows = np.floor((high - low) / spacing) + 1
     if columns * rows > _FINEST:
         raise PointError(f"a spacing of {spacing:g} pixels gives about {columns * rows:.0f} points; at most {most}")
-    places = _grid(low, high, spacing)
-    points = places[inside(outline, places)]
+    grid = _grid(outline, low, high, spacing)
+    points = grid.pixels(np.argwhere(grid.mask))
     if len(points) > most:
         raise PointError(f"a spacing of {spacing:g} pixels gives {len(points)} points in this region; at most {most}")
     if not len(points):
@@ -118,54 +136,81 @@ def _by_count(outline: Points, low: Points, high: Points, count: int, most: int)
         raise PointError(f"{count} points cannot be spread over a region; give 1 or more")
     if count > most:
         raise PointError(f"{count} points were asked for in the region; at most {most}")
-    places, area = _places(outline, low, high, max(_CANDIDATES, 8 * count))
+    grid = _fine_grid(outline, low, high, max(_LEAST_PLACES, _PLACES_A_POINT * count))
+    places, area = np.argwhere(grid.mask), grid.mask.mean() * float(np.prod(high - low))
     if count > max(area, 1.0) or count > len(places):
         raise PointError(f"the region covers {area:.0f} pixels of the image, too few for {count} points")
-    labels = _farthest(places, count)
-    if count == 1:
-        centres = places.mean(axis=0, keepdims=True)
-    else:  # each point to the middle of the places nearest to it, again and again: evenly spread, off the outline
-        criteria = (cv2.TERM_CRITERIA_MAX_ITER, _RELAXATIONS, 0.0)
-        samples = places.astype(np.float32)
-        _, _, found = cv2.kmeans(samples, count, labels, criteria, 1, cv2.KMEANS_USE_INITIAL_LABELS)
-        centres = np.asarray(found, dtype=np.float64)
-    for row in np.flatnonzero(~inside(outline, centres)):  # the middle of a crescent is not in it
-        centres[row] = places[np.argmin(((places - centres[row]) ** 2).sum(axis=1))]
-    return centres
+    middles, nearest = _middles(places, _strips(places, count), count)
+    for _ in range(_RELAXATIONS):  # each point to the middle of the places nearest to it: evenly spread, off the outline
+        middles, nearest = _middles(places, _owners(grid.mask, places[nearest]), count)
+    points = grid.pixels(middles)
+    beside = ~inside(outline, points)  # the middle of a crescent is not in it
+    points[beside] = grid.pixels(places[nearest[beside]])
+    return points
 
 
-def _places(outline: Points, low: Points, high: Points, least: int) -> tuple[Points, float]:
-    """At least ``least`` places inside, on a fine grid, and the area they stand for, in pixels."""
+def _fine_grid(outline: Points, low: Points, high: Points, least: int) -> _Grid:
+    """With ``least`` places in the region or more, unless that is too thin."""
     box = float(np.prod(high - low))
-    total = 2.0 * least
+    total = 1.5 * least
     while True:
-        grid = _grid(low, high, float(np.sqrt(box / total)))
-        found = grid[inside(outline, grid)]
-        if len(found) >= least or total >= _FINEST:
+        grid = _grid(outline, low, high, float(np.sqrt(box / total)))
+        found = np.count_nonzero(grid.mask)
+        if found >= least or total >= _FINEST:
             break
-        total = min(_FINEST, 1.2 * total * least / max(1, len(found)))
-    if not len(found):
+        total = min(_FINEST, 1.2 * total * least / max(1, found))
+    if not found:
         raise PointError("the region has no area inside the image")
-    return found, len(found) / len(grid) * box
+    return grid
 
 
-def _farthest(places: Points, count: int) -> NDArray[np.int32]:
-    """Spreads ``count`` points over the places, each as far as can be from those before; which is nearest to each."""
-    nearest = np.zeros(len(places), dtype=np.int32)
-    distance = ((places - places.mean(axis=0)) ** 2).sum(axis=1)
-    distance = ((places - places[np.argmin(distance)]) ** 2).sum(axis=1)
-    for label in range(1, count):
-        from_new = ((places - places[np.argmax(distance)]) ** 2).sum(axis=1)
-        closer = from_new < distance
-        nearest[closer] = label
-        np.minimum(distance, from_new, out=distance)
-    return nearest
+def _strips(places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Cuts (N, 2) places, row and column, into ``count`` pieces of one size, about squares; which piece each is in, (N,).
+
+    Along strips of rows, to the right and to the left in turn.
+    """
+    rows = places[:, 0] - places[0, 0]
+    strips = max(1, round((rows[-1] + 1) / np.sqrt(len(places) / count)))
+    strip = rows * strips // (rows[-1] + 1)
+    order = np.lexsort((np.where(strip % 2, -places[:, 1], places[:, 1]), strip))
+    owners = np.empty(len(places), dtype=np.int64)
+    owners[order] = np.arange(len(places)) * count // len(places)
+    return owners
 
 
-def _grid(low: Points, high: Points, spacing: float) -> Points:
-    """Rows and columns in the middle of the box, (N, 2)."""
+def _middles(
+    places: NDArray[np.int64], owners: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Of each owner's places the middle, (count, 2), and which of them is nearest to it, (count,)."""
+    number = np.bincount(owners, minlength=count)
+    middles = np.stack([np.bincount(owners, along, count) / number for along in places.T], axis=-1)
+    distance = ((places - middles[owners]) ** 2).sum(axis=1)
+    least = np.full(count, np.inf)
+    np.minimum.at(least, owners, distance)
+    candidates = np.flatnonzero(distance == least[owners])
+    nearest = np.empty(count, dtype=np.int64)
+    nearest[owners[candidates]] = candidates
+    return middles, nearest
+
+
+def _owners(mask: NDArray[np.bool_], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Gives each place of the (H, W) mask to that of the chosen places, row and column, that is nearest to it."""
+    image = np.full(mask.shape, 255, dtype=np.uint8)
+    image[tuple(chosen.T)] = 0
+    labels = cv2.distanceTransformWithLabels(image, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]
+    return labels[mask].astype(np.int64) - 1
+
+
+def _grid(outline: Points, low: Points, high: Points, spacing: float) -> _Grid:
+    """Rows and columns in the middle of the box, and by the rule of `inside` which of their places are in the region."""
     x, y = (_line(a, b, spacing) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    (x0, y0), (x1, y1) = outline.T, np.roll(outline, -1, axis=0).T
+    edge, row = np.nonzero((y0[:, None] > y) != (y1[:, None] > y))
+    crossing = x0[edge] + (y[row] - y0[edge]) * ((x1 - x0)[edge] / (y1 - y0)[edge])
+    before = row * (len(x) + 1) + np.searchsorted(x, crossing)  # so many of the row's places lie left of the crossing
+    crossings = np.bincount(before, minlength=len(y) * (len(x) + 1)).reshape(len(y), -1)
+    mask = np.cumsum(crossings[:, :0:-1], axis=1)[:, ::-1] % 2 == 1
+    return _Grid(np.array([x[0], y[0]]), spacing, mask)
 
 
 def _line(low: float, high: float, spacing: float) -> NDArray[np.float64]:

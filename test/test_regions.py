@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ def nearest(points: np.ndarray) -> np.ndarray:
     return (distance + np.diag(np.full(len(points), np.inf))).min(axis=1)
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 60, 400])
+@pytest.mark.parametrize("count", [1, 2, 7, 60, 400, 2000])
 @pytest.mark.parametrize("vertices", [BOX, CRESCENT, [(0.0, 0.0), (150.0, 20.0), (40.0, 110.0)]])
 def test_so_many_points_are_spread_evenly(vertices: list[tuple[float, float]], count: int) -> None:
     points = points_in_region(vertices, SIZE, count=count)
@@ -34,6 +36,12 @@ def test_so_many_points_are_spread_evenly(vertices: list[tuple[float, float]], c
     if count > 1:  # of a square grid, the distance would be the root of the area per point
         assert nearest(points).min() > 0.5 * np.sqrt(area / count)
     np.testing.assert_array_equal(points, points_in_region(vertices, SIZE, count=count))
+
+
+def test_thousands_of_points_take_a_moment() -> None:
+    begun = time.thread_time()
+    assert len(points_in_region([(10, 10), (620, 20), (300, 460)], (480, 640), count=4000)) == 4000
+    assert time.thread_time() - begun < 1  # seconds; it is about a tenth of that
 
 
 def test_a_spacing_gives_a_grid_centred_in_the_box() -> None:
