@@ -89,6 +89,11 @@ SUPPORTED_ENCODINGS = (*_FORMATS, *_PLANAR)
 _ENDS = {"JPEG": (b"\xff\xd8", b"\xff\xd9"), "PNG": (b"\x89PNG", b"IEND\xaeB`\x82")}
 """How files of these kinds begin, and what is at their end, before bytes that may pad them."""
 
+_PROGRESSIVE = b"\xff\xc2"  # a JPEG's mark
+_FILLING = 128  # grey that libjpeg gives pixels it has no data of
+# Anything but grey once decoded, also after restart marks; data may end with the zeros.
+_SCRIBBLE = b"\0\0" + b"".join(8 * b"\x55\xaa\x33\x0f" + bytes([0xFF, 0xD0 + i % 8]) for i in range(24))
+
 _TO_RGB = int(getattr(cv2, "IMREAD_COLOR_RGB", 0))  # decoders' own order of colours, since OpenCV 4.11
 
 _DEPTH: dict[str, tuple[type[np.generic], float]] = {
@@ -179,17 +184,20 @@ class CompressedImage:
             raise ConversionError("empty compressed image", f"format '{self.format}', 0 bytes")
         if "compressedDepth" in self.format:
             raise ConversionError("compressed depth image", "the tracker needs the camera's colour or grey image topic")
-        _refuse_cut(self.data.tobytes(), self.format)
-        try:
-            image = cv2.imdecode(self.data, (_TO_RGB or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION)
-        except cv2.error:
-            image = None
+        file, image = self.data.tobytes(), None
+        cut = next((kind for kind, (start, end) in _ENDS.items() if file.startswith(start) and end not in file), None)
+        if cut is None:  # else an OpenCV before 5 may make an image of it, and libpng complains on stderr
+            image = _decode(file)
+        elif cut == "JPEG":
+            image = _decode_unended(file)
+        if image is None and cut:
+            raise ConversionError(f"{cut} is cut short", f"format '{self.format}', {len(file)} bytes")
         if image is None:
             raise ConversionError(
                 "compressed image cannot be decoded",
                 f"format '{self.format}', {self.data.size} bytes: damaged, cut short, or neither JPEG nor PNG",
             )
-        return np.asarray(image if _TO_RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        return image
 
     def depth(self) -> DepthImage:
         """Depth as image_transport's ``compressedDepth`` packs it: a header, then a PNG of 16 bits.
@@ -233,11 +241,31 @@ def _check_size(image: RawImage) -> None:
         raise ConversionError("image too large", f"{image.width}x{image.height}, at most {_MAX_SIDE} pixels a side")
 
 
-def _refuse_cut(file: bytes, name: str) -> None:
-    """OpenCV before 5 makes an image of half a JPEG, grey where it ends; libpng complains of each PNG on stderr."""
-    for kind, (start, end) in _ENDS.items():
-        if file.startswith(start) and file.rfind(end) < 0:
-            raise ConversionError(f"{kind} is cut short", f"format '{name}', {len(file)} bytes and no mark of its end")
+def _decode(file: bytes) -> RgbImage | None:
+    """(H, W, 3) RGB, or None."""
+    flags = (_TO_RGB or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(file, dtype=np.uint8), flags)
+    except cv2.error:
+        return None
+    if image is None:
+        return None
+    return np.asarray(image if _TO_RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _decode_unended(file: bytes) -> RgbImage | None:
+    """A JPEG without the mark of its end, which some cameras leave out; None if part of the image is missing too.
+
+    libjpeg makes that grey, down to the last pixel. Where an image is so by itself, what comes after its data changes
+    nothing.
+    """
+    end, file = _ENDS["JPEG"][1], file.rstrip(b"\0")
+    file += b"\0" if file.endswith(b"\xff") else b""  # as data have it
+    image = None if _PROGRESSIVE in file else _decode(file + end)  # of that, a part of the data shows the whole image
+    if image is not None and (image[-1, -1] == _FILLING).all():
+        other = _decode(file + _SCRIBBLE + end)
+        return image if other is not None and np.array_equal(image, other) else None
+    return image
 
 
 def _advice(encoding: str) -> str:
