@@ -139,7 +139,8 @@ class Camera:
 
     def _subscribe(self) -> None:
         parameters = self.context.parameters
-        self.context.session.monitor.last_arrival, self.subscribed_since = None, time.monotonic()
+        self.context.session.monitor.arrivals.clear()
+        self.subscribed_since = time.monotonic()
         self._subscription = subscribe_counting_lost(
             self.context.node,
             self.message_type,
@@ -166,8 +167,7 @@ class Camera:
     def _on_image(self, message: Image | CompressedImage) -> None:
         monitor = self.context.session.monitor
         counters, arrived = monitor.counters, time.monotonic()
-        monitor.interval = arrived - monitor.last_arrival if monitor.last_arrival is not None else 0.0
-        monitor.last_arrival = arrived
+        monitor.arrivals.append(arrived)
         counters.received += 1
         continuity = self._watch.receive(nanoseconds(message.header.stamp))
         if continuity is None:

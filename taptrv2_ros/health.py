@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 from rclpy.qos import QoSReliabilityPolicy
@@ -24,16 +25,22 @@ def camera_health(camera: Camera, period: Period) -> Verdict:
         return OK, "inactive"
     if not camera.subscribed:
         return OK, "nobody subscribes to results, so no image is received (lazy)"
-    silent = now - max(monitor.last_arrival or 0.0, camera.subscribed_since)
-    if silent > max(SILENCE, 3 * monitor.interval):
+    arrivals = list(monitor.arrivals)
+    silent = now - max([camera.subscribed_since, *arrivals[-1:]])
+    if silent > max(SILENCE, 3 * _period(arrivals)):
         transport, reliability = context.parameters.image_transport, context.parameters.image_reliability
         return ERROR, why_no_image(context.node, context.session.topic, transport, reliability, silent)
-    if monitor.last_arrival is None:
+    if not arrivals:
         return OK, f"waiting for the first image on '{context.session.topic}'"
     points = context.session.num_points
     verdicts = [*_troubles(monitor, period, now, context.session.max_points), (OK, f"tracking {points} points")]
     verdicts += [(WARN, problem) for problem in (part.problem() for part in camera.parts) if problem]
     return max(verdicts, key=lambda verdict: verdict[0])
+
+
+def _period(arrivals: list[float]) -> float:
+    """Seconds from image to image, as most come, so that a stall is not taken for the camera's pace; 0 if unknown."""
+    return float(np.median(np.diff(arrivals))) if len(arrivals) > 1 else 0.0
 
 
 def _troubles(monitor: Monitor, period: Period, now: float, max_points: int) -> list[Verdict]:

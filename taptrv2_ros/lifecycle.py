@@ -41,6 +41,7 @@ class TrackerNode(LifecycleNode):
         self.model: Taptr | None = None
         self.tracking: Tracking | None = None
         self._active = False
+        self._own_threads = torch.get_num_threads()
         self.parameters_now = ParameterSet(self)
         self.add_on_set_parameters_callback(self._on_set)
         self._diagnostics = Diagnostics(self)
@@ -123,8 +124,9 @@ class TrackerNode(LifecycleNode):
 
     def _configure(self) -> None:
         parameters = self.parameters_now.shared
-        if parameters.threads:
-            torch.set_num_threads(parameters.threads)
+        threads = parameters.threads or self._own_threads
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
         # In a thread that ends: torch keeps buffers for every thread it ran in, and the executor has several.
         with ThreadPoolExecutor(1) as own:
             self.model = own.submit(self._load, parameters).result()

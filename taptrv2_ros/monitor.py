@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -64,10 +65,8 @@ class Monitor:
     """Written by the threads that do the work, read by the one that reports."""
 
     counters: Counters = field(default_factory=Counters)
-    last_arrival: float | None = None
-    """time.monotonic() of the newest image; None before the first since the camera became active."""
-    interval: float = 0.0
-    """Seconds between the two newest images."""
+    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=6))
+    """time.monotonic() of the newest images since the camera was subscribed to."""
     last_reset: float = -1e9
     last_shortage: float = -1e9
     """time.monotonic() when memory last ran out."""
