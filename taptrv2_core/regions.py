@@ -141,7 +141,7 @@ def _by_count(outline: Points, low: Points, high: Points, count: int, most: int)
     if count > max(area, 1.0) or count > len(places):
         raise PointError(f"the region covers {area:.0f} pixels of the image, too few for {count} points")
     middles, nearest = _middles(places, _strips(places, count), count)
-    for _ in range(_RELAXATIONS):  # each point to the middle of the places nearest to it: evenly spread, off the outline
+    for _ in range(_RELAXATIONS):  # each point to the middle of the places nearest to it: even, and off the outline
         middles, nearest = _middles(places, _owners(grid.mask, places[nearest]), count)
     points = grid.pixels(middles)
     beside = ~inside(outline, points)  # the middle of a crescent is not in it
@@ -165,9 +165,9 @@ def _fine_grid(outline: Points, low: Points, high: Points, least: int) -> _Grid:
 
 
 def _strips(places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Cuts (N, 2) places, row and column, into ``count`` pieces of one size, about squares; which piece each is in, (N,).
+    """Cuts (N, 2) places, row and column, into ``count`` pieces of one size; which piece each is in, (N,).
 
-    Along strips of rows, to the right and to the left in turn.
+    Along strips of rows, to the right and to the left in turn, so that pieces are about squares.
     """
     rows = places[:, 0] - places[0, 0]
     strips = max(1, round((rows[-1] + 1) / np.sqrt(len(places) / count)))
@@ -202,7 +202,7 @@ def _owners(mask: NDArray[np.bool_], chosen: NDArray[np.int64]) -> NDArray[np.in
 
 
 def _grid(outline: Points, low: Points, high: Points, spacing: float) -> _Grid:
-    """Rows and columns in the middle of the box, and by the rule of `inside` which of their places are in the region."""
+    """Rows and columns in the middle of the box; which places are in the region by the rule of `inside`."""
     x, y = (_line(a, b, spacing) for a, b in zip(low.tolist(), high.tolist(), strict=True))
     (x0, y0), (x1, y1) = outline.T, np.roll(outline, -1, axis=0).T
     edge, row = np.nonzero((y0[:, None] > y) != (y1[:, None] > y))

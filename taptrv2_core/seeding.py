@@ -106,9 +106,19 @@ class Seeder:
 
         None where all of them would not make room enough.
         """
+        self._forget_removed(tracker)
         excess = tracker.num_points + count - tracker.max_points
         own = len(self._last_seen)
         return self._give_up(tracker, own - excess if 0 < excess <= own else own)
+
+    def clear(self, tracker: Tracker) -> tuple[int, ...]:
+        """Give up all own points; returns them."""
+        self._forget_removed(tracker)
+        return self._give_up(tracker, 0)
+
+    def _forget_removed(self, tracker: Tracker) -> None:
+        followed = set(tracker.queries().ids.tolist())
+        self._last_seen = {point: last for point, last in self._last_seen.items() if point in followed}
 
     def _give_up(self, tracker: Tracker, kept: int) -> tuple[int, ...]:
         """Give up all own points but so many of the oldest."""

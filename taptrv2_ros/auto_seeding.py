@@ -21,7 +21,7 @@ class AutoSeeding(CameraPart):
         session, options = self.context.session, self._options()
         if options is None:
             if self._seeder is not None:
-                session.points.forget(self._seeder.ids)
+                session.points.groups.forget(self._seeder.clear(session.tracker))
                 self._seeder = None
             return
         if self._seeder is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
@@ -18,6 +19,8 @@ from taptrv2_ros.parts import PARTS
 from taptrv2_ros.qos import image_qos, subscribe_counting_lost
 from taptrv2_ros.session import Frame, Received
 from taptrv2_ros.steady_clock import steady_clock
+
+Result = TypeVar("Result")
 
 _LOOK = 0.2  # seconds between looks at whether anybody subscribes
 
@@ -77,7 +80,7 @@ class Camera:
     def close(self) -> None:
         """Take everything out of ROS and say how it went. The camera is inactive."""
         for part in self.parts:
-            part.close()
+            self._guarded(part.close)
         self._logger.info(f"'{self.context.session.topic}': {self.context.session.counters}")
 
     def apply(self, parameters: Any) -> None:
@@ -90,14 +93,17 @@ class Camera:
 
     def prepare(self, received: Received) -> Frame | None:
         """An image ready for tracking, or None if it cannot be used. In the worker's thread."""
-        return self.context.session.prepare(received)
+        if not self.context.active:  # it was being taken while the subscription went
+            self.context.session.counters.dropped += 1
+            return None
+        return self._guarded(self.context.session.prepare, received)
 
     def track(self, frame: Frame, encoded: EncodedImage, begun: float) -> None:
         """Track an image and let the parts have the result. In the worker's thread.
 
         ``begun`` is time.monotonic() when the work on it began.
         """
-        tracked = self.context.session.track(frame, encoded)
+        tracked = self._guarded(self.context.session.track, frame, encoded)
         if tracked is None:
             return
         step = time.monotonic() - begun
@@ -118,16 +124,18 @@ class Camera:
         for part in self.parts:
             self._guarded(part.on_change)
 
-    def _guarded(self, function: Any, *arguments: Any) -> None:
+    def _guarded(self, function: Callable[..., Result | None], *arguments: Any) -> Result | None:
+        """What a function returns; None after an error, which is told once."""
         try:
-            function(*arguments)
-        except Exception:  # one part's fault is not the others'
+            return function(*arguments)
+        except Exception:  # one part's fault is not the others', nor one camera's
             trace = traceback.format_exc()
             problem = trace.splitlines()[-1]
             if problem not in self._failed:
                 self._failed.add(problem)
                 self.context.session.monitor.fault = problem
                 self._logger.error(f"'{self.context.session.topic}', said once: {trace}")
+            return None
 
     def _follow_demand(self) -> None:
         wanted = not self.context.parameters.lazy or any(part.wanted() for part in self.parts)

@@ -89,6 +89,7 @@ class LiveStage:
         future = client.call_async(request)
         future.add_done_callback(lambda _: done.set())
         if not done.wait(_ANSWER):
+            client.remove_pending_request(future)
             self._contact = FirstContact(self._list)  # the node may be another one by now, or configured anew
             raise ClickError(f"{client.srv_name} did not answer within {_ANSWER:g} s")
         if not future.result().success:

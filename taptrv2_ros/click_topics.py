@@ -57,6 +57,6 @@ class ClickTopics(CameraPart):
                 raise PointError(
                     f"it has z = {point.z:g} and so is a point in space; a click in an image has x, y in pixels, z = 0"
                 )
-            self.context.session.points.click(point.x, point.y, stamp)
+            self.context.run(lambda: self.context.session.points.click(point.x, point.y, stamp))
 
         self.context.request(f"click at ({point.x:g}, {point.y:g})", add)

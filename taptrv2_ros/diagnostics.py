@@ -83,7 +83,10 @@ def gpu_memory(device: torch.device) -> dict[str, str]:
     """What the node keeps from others, CUDA graphs' memory included, and what there is; nothing on a CPU."""
     if device.type != "cuda":
         return {}
-    free, total = torch.cuda.mem_get_info(device)
+    try:
+        free, total = torch.cuda.mem_get_info(device)
+    except RuntimeError as error:  # the device has failed: that is the time for diagnostics
+        return {"GPU memory": f"unknown: {error}"}
     used = torch.cuda.memory_reserved(device)
     return {
         "GPU memory of the node (MiB)": f"{used / _MIB:.0f}",

@@ -23,6 +23,39 @@ class ImageGroup(MutuallyExclusiveCallbackGroup):
     """Callback group of what a camera sends; callbacks must return at once."""
 
 
+class RequestGroup(MutuallyExclusiveCallbackGroup):
+    """Callback group of services and others who change what is tracked, one after the other until it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition()
+        self._closed = self._running = False
+
+    def close(self, timeout: float) -> bool:
+        """Let no callback begin any more; true if the one that runs, its answer included, ends in so many seconds."""
+        with self._changed:
+            self._closed = True
+            return self._changed.wait_for(lambda: not self._running, timeout)
+
+    def can_execute(self, entity: Any) -> bool:
+        """Unless it is closed."""
+        return not self._closed and super().can_execute(entity)
+
+    def beginning_execution(self, entity: Any) -> bool:
+        """Unless it is closed."""
+        with self._changed:
+            begun = not self._closed and super().beginning_execution(entity)
+            self._running |= begun
+        return begun
+
+    def ending_execution(self, entity: Any) -> None:
+        """The answer is out."""
+        with self._changed:
+            super().ending_execution(entity)
+            self._running = False
+            self._changed.notify_all()
+
+
 class _ImageExecutor(SingleThreadedExecutor):
     """Runs the callbacks of `ImageGroup` in the thread that spins it."""
 

@@ -31,7 +31,7 @@ class OverlayTopics(CameraPart):
         self._compressed = context.node.create_publisher(CompressedImage, f"{topic}/compressed", _QUEUE)
         self._drawer = PointDrawer(DrawStyle(labels=True))
         self._resets = 0
-        self._worker: Worker[str, TrackedFrame] = Worker(self._draw, "taptr overlay")
+        self._worker: Worker[str, TrackedFrame] = Worker(self._draw, "taptr overlay", context.node.get_logger().error)
         self._worker.start()
 
     def close(self) -> None:

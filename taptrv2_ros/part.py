@@ -53,9 +53,10 @@ class CameraContext:
         return self.worker.call(function)
 
     def request(self, what: str, change: Callable[[], None]) -> str:
-        """`run` a change somebody asked for; returns why it was refused, which is logged and counted, or nothing."""
+        """Make a change that was asked for, which may `run`. Returns why it was refused, counted and logged, or ""."""
         try:
-            self.run(change)
+            self.worker.check()
+            change()
         except (PointError, WorkerStopped) as error:
             self.node.get_logger().warning(f"{what} refused: {error}")
             reason = str(error)

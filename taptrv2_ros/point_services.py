@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from taptrv2_core import PointError
 from taptrv2_ros.messages import fill_list, float_array, id_array
 from taptrv2_ros.part import CameraContext, CameraPart
 from taptrv2_ros.qos import SERVICES
 from taptrv2_ros.srv import AddPoints, AddRegion, ClearPoints, ListPoints, RemovePoints
-from taptrv2_ros.worker import WorkerStopped
 
 Response = TypeVar("Response", AddPoints.Response, AddRegion.Response, RemovePoints.Response, ClearPoints.Response)
 
@@ -36,35 +33,40 @@ class PointServices(CameraPart):
 
     def close(self) -> None:
         for service in self._services:
+            self._refuse_waiting(service)
             self.context.node.destroy_service(service)
+
+    def _refuse_waiting(self, service: Any) -> None:
+        """Answer the requests that are still in the service's queue: no executor takes them any more."""
+        with service.handle:
+            while (taken := service.handle.service_take_request(service.srv_type.Request))[1] is not None:
+                request, header = taken
+                service.send_response(service.callback(request, service.srv_type.Response()), header)
 
     def _on_add(self, request: AddPoints.Request, response: AddPoints.Response) -> AddPoints.Response:
         def add() -> None:
-            response.ids = id_array(self._points.add(request.x, request.y, request.image_stamp, request.group))
+            ids = self.context.run(lambda: self._points.add(request.x, request.y, request.image_stamp, request.group))
+            response.ids = id_array(ids)
 
         return self._answer("add_points", add, response)
 
     def _on_region(self, request: AddRegion.Request, response: AddRegion.Response) -> AddRegion.Response:
-        try:
-            x, y = self._points.spread(request.x, request.y, request.count, request.spacing)
-        except PointError as error:
-            return self._answer("add_region", _refusal(error), response)
-
         def add() -> None:
-            response.ids = id_array(self._points.add(x, y, request.image_stamp, request.group))
-            response.points_x, response.points_y = float_array(x), float_array(y)
+            x, y = self._points.spread(request.x, request.y, request.count, request.spacing)
+            ids = self.context.run(lambda: self._points.add(x, y, request.image_stamp, request.group))
+            response.ids, response.points_x, response.points_y = id_array(ids), float_array(x), float_array(y)
 
         return self._answer("add_region", add, response)
 
     def _on_remove(self, request: RemovePoints.Request, response: RemovePoints.Response) -> RemovePoints.Response:
         def remove() -> None:
-            response.removed = self._points.remove(request.ids, request.group)
+            response.removed = self.context.run(lambda: self._points.remove(request.ids, request.group))
 
         return self._answer("remove_points", remove, response)
 
     def _on_clear(self, _: ClearPoints.Request, response: ClearPoints.Response) -> ClearPoints.Response:
         def clear() -> None:
-            response.removed = self._points.clear()
+            response.removed = self.context.run(self._points.clear)
 
         return self._answer("clear_points", clear, response)
 
@@ -72,18 +74,10 @@ class PointServices(CameraPart):
         def fill() -> None:
             fill_list(response, *self._points.tracked(), self._points.groups)
 
-        with suppress(WorkerStopped):
-            self.context.run(fill)
+        self.context.request("list_points", lambda: self.context.run(fill))
         return response
 
     def _answer(self, service: str, change: Callable[[], None], response: Response) -> Response:
         response.message = self.context.request(service, change)
         response.success = not response.message
         return response
-
-
-def _refusal(error: PointError) -> Callable[[], None]:
-    def refuse() -> None:
-        raise error
-
-    return refuse

@@ -138,6 +138,8 @@ class SpatialTopics(CameraPart):
             points = self._points(waiting, depth, info)
         except (CalibrationError, ConversionError) as error:
             return str(error)
+        except Exception as error:  # nobody foresaw it; the next ones may do
+            return f"{type(error).__name__} in the node: {error}"
         if cloud:
             self._cloud.publish(cloud_message(points))
         if markers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from taptrv2_ros.msg import TrackerStatus
 from taptrv2_ros.part import CameraContext, CameraPart
 from taptrv2_ros.qos import LATCHED
@@ -12,6 +14,7 @@ class StatusTopic(CameraPart):
 
     def __init__(self, context: CameraContext) -> None:
         super().__init__(context)
+        self._lock = threading.Lock()  # what is published last is the newest, whichever threads see changes
         self._publisher = context.node.create_publisher(TrackerStatus, context.topic("status"), LATCHED)
         self.on_change()
 
@@ -23,8 +26,9 @@ class StatusTopic(CameraPart):
 
     def on_change(self) -> None:
         session = self.context.session
-        status = TrackerStatus(active=self.context.active, reset_count=session.counters.resets)
-        status.stamp = self.context.node.get_clock().now().to_msg()
-        status.reset_reason = session.monitor.reset_reason
-        status.max_points = session.max_points
-        self._publisher.publish(status)
+        with self._lock:
+            status = TrackerStatus(active=self.context.active, reset_count=session.counters.resets)
+            status.stamp = self.context.node.get_clock().now().to_msg()
+            status.reset_reason = session.monitor.reset_reason
+            status.max_points = session.max_points
+            self._publisher.publish(status)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
 from taptrv2_core import Taptr, encode_images
 from taptrv2_ros.camera import Camera
-from taptrv2_ros.executors import ImageGroup
+from taptrv2_ros.executors import ImageGroup, RequestGroup
 from taptrv2_ros.image_bridge import ImageConverter, find_bridge
 from taptrv2_ros.parameter_set import ParameterSet
 from taptrv2_ros.parameters import Parameters
@@ -18,6 +17,7 @@ from taptrv2_ros.part import CameraContext
 from taptrv2_ros.session import Received, TrackingSession
 from taptrv2_ros.worker import Worker
 
+_ANSWER = 5.0  # seconds until a request that was refused is answered
 _STOP = 30.0  # seconds; a large network on a CPU takes some for one image
 
 
@@ -26,9 +26,9 @@ class Tracking:
 
     def __init__(self, node: Node, model: Taptr, parameters: ParameterSet) -> None:
         self._node, self._model = node, model
-        self._worker: Worker[Camera, Received] = Worker(self._process, "taptr worker")
+        self._worker: Worker[Camera, Received] = Worker(self._process, "taptr worker", node.get_logger().error)
         # Two groups: a request waits for the step in work, and images go on arriving meanwhile.
-        self._images, self._requests = ImageGroup(), MutuallyExclusiveCallbackGroup()
+        self._images, self._requests = ImageGroup(), RequestGroup()
         self.cameras: list[Camera] = []
         self._to_rgb = _converter(node, parameters.shared.image_conversion)
         self._worker.start()
@@ -59,6 +59,8 @@ class Tracking:
         ended = self._worker.stop(_STOP)
         if not ended:
             self._node.get_logger().warning(f"tracking did not end within {_STOP:g} s")
+        if not self._requests.close(_ANSWER):
+            self._node.get_logger().warning(f"a request was not answered within {_ANSWER:g} s")
         for camera in self.cameras:
             camera.close()
             if ended:

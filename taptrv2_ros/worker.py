@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,6 +17,9 @@ Result = TypeVar("Result")
 class WorkerStopped(RuntimeError):
     """The worker was stopped before it could make the call."""
 
+    def __init__(self) -> None:
+        super().__init__("the tracker is shutting down")
+
 
 class Worker(Generic[Source, Item]):
     """Processes the newest item of every source, those that are there together at once; older ones are dropped.
@@ -25,9 +29,12 @@ class Worker(Generic[Source, Item]):
     flood of calls does not hold up the images.
     """
 
-    def __init__(self, process: Callable[[dict[Source, Item]], None], name: str) -> None:
-        """``process`` must not raise: it knows better than a thread what to do about an error."""
+    def __init__(
+        self, process: Callable[[dict[Source, Item]], None], name: str, report: Callable[[str], object]
+    ) -> None:
+        """``process`` is to handle its errors; one that it lets through is told to ``report``, once, and survived."""
         self._process = process
+        self._report, self._told = report, ""
         self._condition = threading.Condition()
         self._newest: dict[Source, Item] = {}
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -61,11 +68,15 @@ class Worker(Generic[Source, Item]):
             return function()
         future: Future[Result] = Future()
         with self._condition:
-            if self._stopping:
-                raise WorkerStopped("the tracker is shutting down")
+            self.check()
             self._calls.append((function, future))
             self._condition.notify()
         return future.result()
+
+    def check(self) -> None:
+        """Raises WorkerStopped if no call can be made any more."""
+        if self._stopping:
+            raise WorkerStopped
 
     def stop(self, timeout: float) -> bool:
         """End the thread after what it is doing now; true if it ended within ``timeout`` seconds."""
@@ -76,7 +87,7 @@ class Worker(Generic[Source, Item]):
             self._thread.join(timeout)
         with self._condition:
             while self._calls:
-                self._calls.popleft()[1].set_exception(WorkerStopped("the tracker is shutting down"))
+                self._calls.popleft()[1].set_exception(WorkerStopped())
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -92,7 +103,15 @@ class Worker(Generic[Source, Item]):
             with self._condition:
                 items, self._newest = self._newest, {}
             if items:
-                self._process(items)
+                self._try(items)
+
+    def _try(self, items: dict[Source, Item]) -> None:
+        try:
+            self._process(items)
+        except Exception as error:  # without this thread nobody would be answered any more
+            told, self._told = self._told, repr(error)
+            if self._told != told:
+                self._report(f"{self._thread.name}: {traceback.format_exc()}")
 
 
 def _answer(function: Callable[[], Any], future: Future[Any]) -> None:

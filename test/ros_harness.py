@@ -140,11 +140,15 @@ class Robot:
 
     def call(self, kind: Any, **fields: Any) -> Any:
         """Call a service of the points or of the lifecycle and wait for its answer."""
-        client = (self._clients | self._others)[kind]
-        wait_until(lambda: client.service_is_ready() and self._contact.made(), client.srv_name)
-        future = client.call_async(kind.Request(**fields))
+        future = self.ask(kind, **fields)
         wait_until(future.done, f"an answer of {kind.__name__}")
         return future.result()
+
+    def ask(self, kind: Any, **fields: Any) -> Any:
+        """The same without waiting; returns the answer's future."""
+        client = (self._clients | self._others)[kind]
+        wait_until(lambda: client.service_is_ready() and self._contact.made(), client.srv_name)
+        return client.call_async(kind.Request(**fields))
 
     def transition(self, label: str) -> bool:
         """Ask the node for a lifecycle transition, as a supervisor does."""

@@ -59,6 +59,14 @@ def test_memory_is_told_in_mib(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu_memory(torch.device("cuda")) == {NODE: "300", FREE: "3072", TOTAL: "8192"}
 
 
+def test_a_gpu_that_failed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fail)
+    assert "illegal memory access" in gpu_memory(torch.device("cuda"))["GPU memory"]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_memory_of_a_real_gpu() -> None:
     kept = torch.zeros(64 * 2**20, dtype=torch.uint8, device="cuda")

@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rclpy.lifecycle import TransitionCallbackReturn
-from rclpy.parameter import Parameter
-from ros_harness import Camera, Robot, node_in_this_process, wait_until
+from ros_harness import Camera, Robot, wait_until
 
 from taptrv2_ros.demo.node_process import NodeProcess
 
@@ -111,20 +108,6 @@ def test_parameters_that_are_refused(robot: Robot, name: str, value: object, rea
     refused = robot.set_parameter(name, value)
     assert not refused.successful
     assert reason in refused.reason
-
-
-def test_threads_can_be_given_back(weights: Path) -> None:
-    before = torch.get_num_threads()
-    try:
-        with node_in_this_process(weights) as node:
-            for threads, expected in ((before + 2, before + 2), (0, before)):
-                (result,) = node.set_parameters([Parameter("threads", value=threads)])
-                assert result.successful
-                assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-                assert torch.get_num_threads() == expected
-                assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("inactive")

@@ -32,7 +32,7 @@ def test_the_newest_item_wins_and_the_others_are_counted() -> None:
         assert go_on.wait(5)
         processed.append(items)
 
-    worker: Worker[str, int] = Worker(process, "test")
+    worker: Worker[str, int] = Worker(process, "test", print)
     worker.start()
     assert not worker.offer("left", 0)
     assert begun.wait(5)
@@ -53,7 +53,7 @@ def test_withdrawing_waits_for_what_is_in_work() -> None:
         time.sleep(0.2)
         processed.append(items)
 
-    worker: Worker[str, int] = Worker(process, "test")
+    worker: Worker[str, int] = Worker(process, "test", print)
     worker.start()
     worker.offer("left", 0)
     assert begun.wait(5)
@@ -74,7 +74,7 @@ def test_calls_come_before_the_next_item_in_order_and_in_the_workers_thread() ->
         assert go_on.wait(5)
         log.append((items["camera"], threading.current_thread().name))
 
-    worker: Worker[str, str] = Worker(process, "owner")
+    worker: Worker[str, str] = Worker(process, "owner", print)
     worker.start()
     worker.offer("camera", "first")
     assert begun.wait(5)
@@ -94,7 +94,7 @@ def test_calls_come_before_the_next_item_in_order_and_in_the_workers_thread() ->
 
 
 def test_results_and_errors_of_calls_reach_the_caller() -> None:
-    worker: Worker[str, int] = Worker(lambda _: None, "test")
+    worker: Worker[str, int] = Worker(lambda _: None, "test", print)
     worker.start()
     assert worker.call(lambda: 6 * 7) == 42
     assert worker.call(lambda: worker.call(lambda: "from within")) == "from within"
@@ -102,6 +102,19 @@ def test_results_and_errors_of_calls_reach_the_caller() -> None:
         worker.call(lambda: 1 / 0)
     assert worker.call(lambda: "still there") == "still there"
     assert worker.stop(5)
+
+
+def test_an_error_in_work_is_told_once_and_survived() -> None:
+    told: list[str] = []
+    worker: Worker[str, int] = Worker(lambda items: items["nobody"], "test", told.append)
+    worker.start()
+    for item in range(3):
+        worker.offer("camera", item)
+        worker.call(lambda: None)
+        assert worker.call(lambda: "still there") == "still there"
+    assert worker.stop(5)
+    (text,) = told
+    assert "KeyError: 'nobody'" in text
 
 
 def test_stopping_refuses_the_calls_that_wait() -> None:
@@ -118,7 +131,7 @@ def test_stopping_refuses_the_calls_that_wait() -> None:
         except WorkerStopped as error:
             caught.append(error)
 
-    worker: Worker[str, int] = Worker(process, "test")
+    worker: Worker[str, int] = Worker(process, "test", print)
     worker.start()
     worker.offer("camera", 0)
     assert begun.wait(5)

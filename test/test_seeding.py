@@ -161,6 +161,18 @@ def test_the_trackers_limit_holds_and_others_come_first(tracker: Tracker) -> Non
     assert seeder.make_room(tracker, 1) == ()
 
 
+def test_own_points_that_others_removed_are_no_trouble(tracker: Tracker) -> None:
+    seeder = Seeder(SeedingOptions(60, min_distance=3))
+    seeder.update(tracker, checkered(), seen(tracker), 0.0)
+    own, free = list(seeder.ids), tracker.max_points - tracker.num_points
+    tracker.remove_points(own[-3:])
+    assert seeder.make_room(tracker, free + 5) == tuple(own[-5:-3])
+    tracker.remove_points(own[:1])
+    assert seeder.clear(tracker) == tuple(own[1:-5])
+    assert seeder.ids == ()
+    assert tracker.num_points == 0
+
+
 def test_it_survives_a_reset_and_a_clock_set_back(tracker: Tracker) -> None:
     seeder = Seeder(SeedingOptions(10, min_distance=8))
     seeder.update(tracker, checkered(), seen(tracker), 100.0)
