@@ -20,7 +20,7 @@ _RELAXATIONS = 10
 
 @dataclass(frozen=True)
 class _Grid:
-    """A square grid over a region's box; places are (N, 2) row and column."""
+    """A square grid over a region's box; places are (2, N) row and column."""
 
     origin: Points
     """(2,) x, y of the first place."""
@@ -30,7 +30,7 @@ class _Grid:
 
     def pixels(self, places: NDArray[Any]) -> Points:
         """(N, 2) x, y."""
-        return self.origin + self.spacing * places[:, ::-1]
+        return self.origin + self.spacing * places[::-1].T
 
 
 def points_in_region(
@@ -123,7 +123,7 @@ def _by_spacing(outline: Points, low: Points, high: Points, spacing: float, most
     if columns * rows > _FINEST:
         raise PointError(f"a spacing of {spacing:g} pixels gives about {columns * rows:.0f} points; at most {most}")
     grid = _grid(outline, low, high, spacing)
-    points = grid.pixels(np.argwhere(grid.mask))
+    points = grid.pixels(np.array(np.nonzero(grid.mask)))
     if len(points) > most:
         raise PointError(f"a spacing of {spacing:g} pixels gives {len(points)} points in this region; at most {most}")
     if not len(points):
@@ -137,15 +137,15 @@ def _by_count(outline: Points, low: Points, high: Points, count: int, most: int)
     if count > most:
         raise PointError(f"{count} points were asked for in the region; at most {most}")
     grid = _fine_grid(outline, low, high, max(_LEAST_PLACES, _PLACES_A_POINT * count))
-    places, area = np.argwhere(grid.mask), grid.mask.mean() * float(np.prod(high - low))
-    if count > max(area, 1.0) or count > len(places):
+    places, area = np.array(np.nonzero(grid.mask)), grid.mask.mean() * float(np.prod(high - low))
+    if count > max(area, 1.0) or count > places.shape[1]:
         raise PointError(f"the region covers {area:.0f} pixels of the image, too few for {count} points")
     middles, nearest = _middles(places, _strips(places, count), count)
     for _ in range(_RELAXATIONS):  # each point to the middle of the places nearest to it: even, and off the outline
-        middles, nearest = _middles(places, _owners(grid.mask, places[nearest]), count)
+        middles, nearest = _middles(places, _owners(grid.mask, places[:, nearest]), count)
     points = grid.pixels(middles)
     beside = ~inside(outline, points)  # the middle of a crescent is not in it
-    points[beside] = grid.pixels(places[nearest[beside]])
+    points[beside] = grid.pixels(places[:, nearest[beside]])
     return points
 
 
@@ -165,26 +165,27 @@ def _fine_grid(outline: Points, low: Points, high: Points, least: int) -> _Grid:
 
 
 def _strips(places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Cuts (N, 2) places, row and column, into ``count`` pieces of one size; which piece each is in, (N,).
+    """Cuts (2, N) places, row and column, into ``count`` pieces of one size; which piece each is in, (N,).
 
     Along strips of rows, to the right and to the left in turn, so that pieces are about squares.
     """
-    rows = places[:, 0] - places[0, 0]
-    strips = max(1, round((rows[-1] + 1) / np.sqrt(len(places) / count)))
+    number = places.shape[1]
+    rows = places[0] - places[0, 0]
+    strips = max(1, round((rows[-1] + 1) / np.sqrt(number / count)))
     strip = rows * strips // (rows[-1] + 1)
-    order = np.lexsort((np.where(strip % 2, -places[:, 1], places[:, 1]), strip))
-    owners = np.empty(len(places), dtype=np.int64)
-    owners[order] = np.arange(len(places)) * count // len(places)
+    order = np.lexsort((np.where(strip % 2, -places[1], places[1]), strip))
+    owners = np.empty(number, dtype=np.int64)
+    owners[order] = np.arange(number) * count // number
     return owners
 
 
 def _middles(
     places: NDArray[np.int64], owners: NDArray[np.int64], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Of each owner's places the middle, (count, 2), and which of them is nearest to it, (count,)."""
+    """Of each owner's places the middle, (2, count), and which of them is nearest to it, (count,)."""
     number = np.bincount(owners, minlength=count)
-    middles = np.stack([np.bincount(owners, along, count) / number for along in places.T], axis=-1)
-    distance = ((places - middles[owners]) ** 2).sum(axis=1)
+    middles = np.stack([np.bincount(owners, along, count) / number for along in places])
+    distance = ((places - middles[:, owners]) ** 2).sum(axis=0)
     least = np.full(count, np.inf)
     np.minimum.at(least, owners, distance)
     candidates = np.flatnonzero(distance == least[owners])
@@ -196,7 +197,7 @@ def _middles(
 def _owners(mask: NDArray[np.bool_], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
     """Gives each place of the (H, W) mask to that of the chosen places, row and column, that is nearest to it."""
     image = np.full(mask.shape, 255, dtype=np.uint8)
-    image[tuple(chosen.T)] = 0
+    image[tuple(chosen)] = 0
     labels = cv2.distanceTransformWithLabels(image, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]
     return labels[mask].astype(np.int64) - 1
 

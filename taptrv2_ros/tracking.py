@@ -17,7 +17,7 @@ from taptrv2_ros.part import CameraContext
 from taptrv2_ros.session import Received, TrackingSession
 from taptrv2_ros.worker import Worker
 
-_ANSWER = 5.0  # seconds until a request that was refused is answered
+_ANSWER = 10.0  # seconds until a request is answered; a hundred thousand points in a region take some
 _STOP = 30.0  # seconds; a large network on a CPU takes some for one image
 
 
