@@ -261,10 +261,11 @@ class SlidingWindow:
         memory, position = self.memory(self.frame), reference[:, self._place(wanted), :, :2].sigmoid()
         asked = self._ask(search, self.state)
         agreement = search.agreement(memory.tokens, memory.level_shapes, asked, position)
-        if self._motion is not None:  # knows better
+        if self._motion is not None:
             begun = self._motion.begun
-            resting, covered = (t.to(agreement.device)[None, :, None] for t in (begun.gain == 0, begun.covered))
-            agreement = agreement.masked_fill(resting, 0).masked_fill(covered, math.log(LEAST))
+            for known, value in ((begun.gain == 0, 0.0), (begun.covered, math.log(LEAST))):
+                if known.any():  # on the host
+                    agreement = agreement.masked_fill(known.to(agreement.device)[None, :, None], value)
         self.state = self.state.agreeing(self.frame % self.slots, agreement)
         before, own, after = visibility.split((VISIBLE_CLASS, 1, 2 - VISIBLE_CLASS), dim=-1)
         logit = search.seen(own, self.state.agreement[:, : len(self.held)][:, wanted])

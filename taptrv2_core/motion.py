@@ -201,6 +201,8 @@ class MotionPrior:
     def _rested(self, image: FlowImage, moved: Prediction) -> Prediction:
         """Points whose place looks as it did are there, unless flow has found them and could see them move."""
         same, other = (torch.from_numpy(places) for places in self._places.enter(image.grey))
+        if not (same.any() or other.any()):
+            return moved
         plain = torch.from_numpy(self._places.plain())
         lost = moved.known & (moved.gain == 1)
         resting = same & moved.known & (lost | plain)
