@@ -18,7 +18,9 @@ PLAIN = 2.5
 UNCHANGED = 1.5
 """Grey levels by which blocks, and beside noise places, may differ."""
 BRIGHTNESS = 6.0
-"""Grey levels by which a place may become brighter or darker."""
+"""Grey levels by which a place may become brighter or darker than the whole image does."""
+SHADOW = 20.0
+"""Grey levels by which it may become so without something being in front of it."""
 FOLLOWED = 4.0
 """Grey levels by which a point that was followed to another place may look different there."""
 BLOCKS = (60, 80)
@@ -43,23 +45,24 @@ class Places:
 
     Attributes:
         xy: (N, 2) float64 x, y in pixels.
-        looks: (N, `SIDE`, `SIDE`) uint8 grey levels.
+        looks: (N, `SIDE`, `SIDE`) float32 grey levels, as bright as the image was since which the camera is still.
         known: (N,) bool; where false the other two mean nothing.
     """
 
     def __init__(self) -> None:
         self.xy: NDArray[np.float64] = np.zeros((0, 2))
-        self.looks: NDArray[np.uint8] = np.zeros((0, SIDE, SIDE), dtype=np.uint8)
+        self.looks: NDArray[np.float32] = np.zeros((0, SIDE, SIDE), dtype=np.float32)
         self.known: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self._noise = 0.0
         self._reference: _Blocks | None = None
+        self._exposure = 1.0  # of the newest image, against the one since which the camera is still
         self._still_for = 0
         self._sampled: NDArray[np.int16] | None = None  # of the newest image, for its noise
 
     def add(self, grey: NDArray[np.uint8], xy: NDArray[np.float64]) -> None:
         """More points, at xy (N, 2) in the image grey (h, w)."""
         self.xy = np.concatenate((self.xy, xy))
-        self.looks = np.concatenate((self.looks, _looks(grey, xy)))
+        self.looks = np.concatenate((self.looks, self._look(grey, xy)))
         self.known = np.concatenate((self.known, np.ones(len(xy), dtype=bool)))
 
     def keep(self, rows: NDArray[np.int64]) -> None:
@@ -67,7 +70,7 @@ class Places:
         self.xy, self.looks, self.known = self.xy[rows], self.looks[rows], self.known[rows]
 
     def enter(self, grey: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """A new image (h, w): which places, (N,), look as they did, and which do not.
+        """A new image (h, w): which places, (N,), look as they did, and which have something in front of them.
 
         If the camera has moved none is known any more, and before it has been still for a while nothing is said of any.
         """
@@ -76,11 +79,13 @@ class Places:
             self.known[:] = False
         before, self._sampled = self._sampled, grey[::8, ::8].astype(np.int16)
         told = self.known & (self._still_for >= BACK)
-        same = told.copy()
+        same, other = told.copy(), told.copy()
         if told.any() and before is not None:
             self._noise = _noise(self._sampled - before)
-            same[told] = _alike(self.looks[told], _looks(grey, self.xy[told]), UNCHANGED + self._noise)
-        return same, told & ~same
+            brighter, structure = _differences(self.looks[told], self._look(grey, self.xy[told]))
+            alike = structure < UNCHANGED + self._noise
+            same[told], other[told] = alike & (brighter < BRIGHTNESS), ~alike | (brighter > SHADOW)
+        return same, other
 
     def plain(self) -> NDArray[np.bool_]:
         """Which places, (N,), show nothing that could be followed."""
@@ -92,8 +97,9 @@ class Places:
         places are not worth noting."""
         if self._still_for == 0:
             return
-        looks = _looks(grey, xy)
-        likely = _alike(self.looks[rows], looks, FOLLOWED)
+        looks = self._look(grey, xy)
+        brighter, structure = _differences(self.looks[rows], looks)
+        likely = (structure < FOLLOWED) & (brighter < BRIGHTNESS)
         if self._still_for < BACK:
             likely &= ~self.plain()[rows]
         likely |= ~self.known[rows]
@@ -105,29 +111,44 @@ class Places:
         import cv2  # here, so that training and the ops' checks need only torch and numpy
 
         blocks = np.asarray(cv2.resize(grey, BLOCKS[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
-        still = self._reference is not None and self._reference.is_still(blocks)
+        still = False
+        if self._reference is not None:
+            ratio = self._reference.brighter(blocks)
+            still = self._reference.is_still(blocks, ratio)
+            self._exposure = self._reference.exposure * ratio if still else 1.0
         self._still_for = self._still_for + 1 if still else 0
         if self._still_for % BACK == 0:
-            self._reference = _Blocks(blocks)
+            self._reference = _Blocks(blocks, self._exposure)
+
+    def _look(self, grey: NDArray[np.uint8], xy: NDArray[np.float64]) -> NDArray[np.float32]:
+        """What is around points xy (N, 2), (N, `SIDE`, `SIDE`), were the light still the same."""
+        return (_squares(grey, xy) / self._exposure).astype(np.float32)
 
 
 class _Blocks:
-    """An image reduced to `BLOCKS`, to compare others with."""
+    """An image reduced to `BLOCKS`, to compare others with; ``exposure``: see `Places`."""
 
-    def __init__(self, blocks: NDArray[np.float32]) -> None:
+    def __init__(self, blocks: NDArray[np.float32], exposure: float) -> None:
         self._blocks = blocks
+        self.exposure = exposure
         across = (blocks[1:-1, 2:] - blocks[1:-1, :-2]) / 2
         down = (blocks[2:, 1:-1] - blocks[:-2, 1:-1]) / 2
         telling = np.maximum(np.abs(across), np.abs(down)) > CONTRAST
         self._telling = np.flatnonzero(np.pad(telling, 1))
         self._slopes = np.stack((across[telling], down[telling]))
 
-    def is_still(self, blocks: NDArray[np.float32]) -> bool:
-        """Whether enough of what would show a movement of the camera is unchanged, and does not creep all together."""
+    def brighter(self, blocks: NDArray[np.float32]) -> float:
+        """How many times as bright another image is."""
+        ratio = (blocks[::3, ::3] + 1) / (self._blocks[::3, ::3] + 1)
+        middle = ratio.size // 2
+        return float(np.partition(ratio.ravel(), middle)[middle])  # np.median takes three times as long
+
+    def is_still(self, blocks: NDArray[np.float32], ratio: float) -> bool:
+        """Whether enough of what would show a movement of the camera is unchanged in another image, ``ratio`` times as
+        bright, and does not creep all together."""
         if len(self._telling) < FEWEST:
             return False
-        change = blocks - self._blocks
-        change = change.ravel()[self._telling] - _median(change[::3, ::3])  # which is of the light
+        change = blocks.ravel()[self._telling] - np.float32(ratio) * self._blocks.ravel()[self._telling]
         unchanged = np.abs(change) < UNCHANGED
         if np.count_nonzero(unchanged) < STILL * len(change):
             return False
@@ -137,7 +158,7 @@ class _Blocks:
         return max(abs(yy * x - xy * y), abs(xx * y - xy * x)) < CREEPING * (xx * yy - xy * xy)
 
 
-def _looks(grey: NDArray[np.uint8], xy: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _squares(grey: NDArray[np.uint8], xy: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Squares of `SIDE` pixels around points (N, 2); beyond the image its border goes on."""
     height, width = grey.shape
     around = 2 * (np.arange(SIDE) - SIDE // 2)
@@ -147,18 +168,14 @@ def _looks(grey: NDArray[np.uint8], xy: NDArray[np.float64]) -> NDArray[np.uint8
     return np.ascontiguousarray(grey).ravel().take(width * rows[:, :, None] + columns[:, None, :])
 
 
-def _alike(looks: NDArray[np.uint8], others: NDArray[np.uint8], bound: float) -> NDArray[np.bool_]:
-    """Which of N pairs of looks are the same but for noise and a little light."""
-    difference = others.astype(np.float32) - looks
+def _differences(
+    looks: NDArray[np.float32], others: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Of N pairs: by how many grey levels they differ in brightness, and, on average, in anything else."""
+    difference = others - looks
     brighter = difference.mean(axis=(1, 2))
-    rest = np.abs(difference - brighter[:, None, None]).mean(axis=(1, 2))
-    return np.asarray((rest < bound) & (np.abs(brighter) < BRIGHTNESS))
-
-
-def _median(values: NDArray[np.float32]) -> float:
-    """As `np.median`, in a third of the time."""
-    place = values.size // 2
-    return float(np.partition(values.ravel(), place)[place])
+    structure = np.abs(difference - brighter[:, None, None]).mean(axis=(1, 2))
+    return np.abs(brighter), structure
 
 
 def _noise(difference: NDArray[np.int16]) -> float:

@@ -79,9 +79,19 @@ def test_a_camera_that_moves_makes_places_unknown(speed: float) -> None:
 
 def test_a_change_of_light_is_no_movement() -> None:
     places = placed(TABLE)
-    assert places.enter(scene(seed=20) + np.uint8(4))[0].all()
-    assert places.enter(scene(seed=20) + np.uint8(12))[1].all()
-    assert places.known.all()
+    for index, exposure in enumerate((1.02, 1.1, 1.25, 1.1, 0.7)):
+        image = np.clip(scene(seed=index).astype(np.float32) * exposure, 0, 255).astype(np.uint8)
+        assert places.enter(image)[0].all(), exposure
+
+
+def test_a_shadow_is_neither_the_same_nor_something_in_front() -> None:
+    places = placed(TABLE)
+    for darker, (same, other) in {4: (True, False), 12: (False, False), 30: (False, True)}.items():
+        image = scene(seed=20)
+        image[90:150, 230:290] -= np.uint8(darker)  # around the second
+        told = places.enter(image)
+        assert [places[1] for places in told] == [same, other], darker
+        assert told[0][[0, 2]].all()
 
 
 def test_a_picture_without_detail_tells_nothing_of_the_camera() -> None:
