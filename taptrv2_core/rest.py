@@ -74,10 +74,12 @@ class Places:
 
         If the camera has moved none is known any more, and before it has been still for a while nothing is said of any.
         """
+        before, self._sampled = self._sampled, grey[::8, ::8].astype(np.int16)
+        if before is None or before.shape != self._sampled.shape:
+            self._reference = None  # of images of another size
         self._compare(grey)
         if self._still_for == 0:
             self.known[:] = False
-        before, self._sampled = self._sampled, grey[::8, ::8].astype(np.int16)
         told = self.known & (self._still_for >= BACK)
         same, other = told.copy(), told.copy()
         if told.any() and before is not None:

@@ -77,6 +77,12 @@ def test_a_camera_that_moves_makes_places_unknown(speed: float) -> None:
     assert not np.any(places.enter(scene(speed * 3 * BACK)))
 
 
+def test_an_image_of_another_size_has_no_place_of_before() -> None:
+    places = placed(TABLE)
+    assert not np.any(places.enter(cv2.resize(scene(seed=20), (2 * WIDTH, 2 * HEIGHT))))
+    assert not places.known.any()
+
+
 def test_a_change_of_light_is_no_movement() -> None:
     places = placed(TABLE)
     for index, exposure in enumerate((1.02, 1.1, 1.25, 1.1, 0.7)):
