@@ -175,19 +175,43 @@ class SlidingWindow:
 
         Where the newest frame's window has committed already, it does so again before the next frame, with them in it.
         """
-        memory = self.memory(frame)
-        position = position.to(self.model.device, self.model.position_dtype).unsqueeze(0)
-        initial = self.model.initial_content(memory, position)
+        position = position.to(self.model.device, self.model.position_dtype)
+        self._join(self._queries(position, frame, self.memory(frame)), frame)
+        if self._motion is not None:
+            self._motion.add(position, age=self.frame - frame)
+
+    def add_reference(self, position: Tensor, memory: Memory, flow_image: FlowImage | None) -> None:
+        """Add queries of an image that is none of the stream's: position (N, 2) x, y in [0, 1] in it, its memory of
+        B = 1, and flow_image, if the network uses flow.
+
+        It counts as a frame before those held. In each of these they begin where the search finds them.
+        """
+        position, frame = position.to(self.model.device, self.model.position_dtype), self.held[0] - 1
+        new, found = self._queries(position, frame, memory), position
+        for held in self.held:
+            if self.model.search is not None:
+                now, asked = self.memory(held), self.model.search.ask(new.initial)
+                found = self.model.search.find(now.tokens, now.level_shapes, asked, found[None].to(new.reference))[0]
+            everywhere = torch.ones(len(found), dtype=torch.bool, device=self.model.device)
+            new = new.starting_at(held % self.slots, found.to(new.reference), everywhere, everywhere.double())
+        self._join(new, frame)
+        if self._motion is not None and flow_image is not None:
+            self._motion.add_reference(position, flow_image, found)
+
+    def _queries(self, position: Tensor, frame: int, memory: Memory) -> QueryState:
+        """New queries at position (N, 2) in a frame with this memory."""
+        position = position.unsqueeze(0)
         start = torch.full(position.shape[:2], frame, dtype=torch.int64, device=position.device)
-        new = QueryState.begin(start, position, initial, self.slots)
+        return QueryState.begin(start, position, self.model.initial_content(memory, position), self.slots)
+
+    def _join(self, new: QueryState, frame: int) -> None:
+        """From now on there are these queries of a frame, too."""
         if self._before is not None:
             self._before = self.state = self._before.joined(new)
             self._stale = True
         else:
             self.state = new if self.state is None else self.state.joined(new)
-        self._starts += [frame] * position.shape[1]
-        if self._motion is not None:
-            self._motion.add(position[0], age=self.frame - frame)
+        self._starts += [frame] * new.start.shape[1]
 
     def keep(self, rows: list[int]) -> None:
         """Keep only the queries in these rows."""

@@ -20,7 +20,7 @@ that comes back at least nearly, else as far from the last answer as the points 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -146,13 +146,25 @@ class MotionPrior:
     def add(self, position: Tensor, age: int) -> None:
         """More queries, (N, 2) x, y in [0, 1], of the frame ``age`` before the newest; if 0, these are its answers."""
         new, image = _given(position, newest=age == 0), self._held[-1 - age]
-        self._places.add(image.grey, image.pixels.to_pixels(new.position).numpy())
+        self._join(new, image, new.position)
+        self._visible = torch.cat((self._visible, new.known))
+
+    def add_reference(self, position: Tensor, image: FlowImage, found: Tensor) -> None:
+        """More queries, (N, 2) x, y in [0, 1] of an image that is none of the stream's, and where they seem to be in
+        the newest frame; they count as lost."""
+        given = _given(found, newest=False)
+        self._join(replace(given, known=torch.ones_like(given.known)), image, position.cpu().double())
+        self._visible = torch.cat((self._visible, torch.zeros_like(given.known)))
+        self._places.known[-len(position) :] = False
+
+    def _join(self, new: Prediction, image: FlowImage, position: Tensor) -> None:
+        """``position``: in the image in which they were given."""
+        self._places.add(image.grey, image.pixels.to_pixels(position).numpy())
         if self._refiner is not None:
-            look = self._refiner.look(image.around(new.position))
+            look = self._refiner.look(image.around(position))
             self._look = look if self._look is None else self._look.joined(look)
         self._begun = self._begun.joined(new)
         self._position = torch.cat((self._position, new.position))
-        self._visible = torch.cat((self._visible, new.known))
         self._known = torch.cat((self._known, new.known))
         self._variance = torch.cat((self._variance, new.variance))
 

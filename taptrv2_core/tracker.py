@@ -9,19 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from taptrv2_core.encoded import EncodedImage, encode_images
 from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow, WindowResult
 from taptrv2_core.errors import ImageError, PointError
 from taptrv2_core.fast.transfer import to_host
 from taptrv2_core.geometry import PixelMap
+from taptrv2_core.given import Given, Layout, refuse_misfits
+from taptrv2_core.images import checked_image
 from taptrv2_core.model import Taptr
 from taptrv2_core.point_checks import checked_points, refuse_outside, shown
 from taptrv2_core.tracks import Queries, Tracks
-
-NEW_VISIBILITY = float(torch.tensor(1.0).sigmoid())
-"""What the network says of a point in its own frame: visibility logit 1."""
 
 
 class Tracker:
@@ -42,16 +40,17 @@ class Tracker:
         self.max_points = max_points
         self.takeover_interval = takeover_interval
         self._next_id = 0
+        self._references: list[Given] = []
         self._engine = SlidingWindow(model, takeover_interval)
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images and points. Ids go on where they were."""
+        """Forget all images and points; those of references are looked for anew. Ids go on where they were."""
         self._engine = self._engine.fresh()
-        self._ids: list[int] = []
+        self._waiting = list(self._references)  # for the first image
+        self._ids = [point for given in self._waiting for point in given.ids]
         self._newest: dict[int, tuple[float, float, float]] = {}
         self._unread: tuple[list[int], NDArray[np.float32]] | None = None  # the same as the last answer had it
-        self._waiting: list[tuple[float, float]] = []
         self._stamps: dict[int, int] = {}
         self._size: tuple[int, int] | None = None
 
@@ -109,23 +108,41 @@ class Tracker:
             PointError: a coordinate is not finite or outside the image, there would be more than `max_points`, or no
                 held image has that stamp. Then none is added.
         """
-        points = self._checked_points(xy)
+        points = self._checked_points(xy, self._size)
         if stamp is not None and stamp not in self._stamps.values():
             held = self.held_stamps
             what = f"the {len(held)} images held have stamps {held[0]} to {held[-1]}" if held else "no image came yet"
             raise PointError(f"no image with stamp {stamp} is held: {what}")
-        ids = list(range(self._next_id, self._next_id + len(points)))
-        if not ids:
-            return ids
-        if self._size is None:
-            self._waiting += [(float(x), float(y)) for x, y in points]
-        else:
-            frame = self.frame_index
-            if stamp is not None:
-                frame = max(f for f, s in self._stamps.items() if s == stamp)
-            self._add(ids, points, frame)
-        self._ids += ids
-        self._next_id += len(ids)
+        frame = self.frame_index if stamp is None else max(f for f, s in self._stamps.items() if s == stamp)
+        return self._follow(self._give(points), frame)
+
+    @torch.inference_mode()
+    def add_reference(self, image: Any, xy: ArrayLike) -> list[int]:
+        """Follow points of a picture that is not part of the stream: of another day, or a part cut out of one.
+
+        Each is looked for in the images held and in every one to come, and hidden until it is found. They are kept
+        when the tracker is `reset`, and found again. Networks without a search find only what is where it was.
+
+        Args:
+            image: (h, w, 3) RGB or (h, w) grey, uint8, or float in [0, 1]; not larger than the stream's images, and
+                things as large in it as in those.
+            xy: (N, 2) x, y in pixels of it.
+
+        Returns:
+            Their ids, never used before.
+
+        Raises:
+            ImageError: the picture cannot be used.
+            PointError: it is too large, a coordinate is not finite or outside it, or there would be more than
+                `max_points`. Then none is added.
+        """
+        picture = checked_image(image).copy()
+        points = self._checked_points(xy, (picture.shape[0], picture.shape[1]))
+        given = self._give(points, picture)
+        if self._size is not None:
+            given.refuse_too_large(self._size)
+        ids = self._follow(given, self.frame_index)
+        self._references += [given] if ids else []
         return ids
 
     def remove_points(self, ids: Iterable[int]) -> None:
@@ -139,9 +156,11 @@ class Tracker:
         if unknown:
             raise PointError(f"no points with ids {shown(unknown)} are followed", unknown)
         rows = [row for row, point in enumerate(self._ids) if point not in gone]
-        if self._size is None:
-            self._waiting = [self._waiting[row] for row in rows]
-        else:
+        self._waiting, self._references = (
+            [left for given in every if (left := given.without(gone)).ids]
+            for every in (self._waiting, self._references)
+        )
+        if self._size is not None:
             with torch.inference_mode():
                 self._engine.keep(rows)
         self._ids = [self._ids[row] for row in rows]
@@ -157,16 +176,15 @@ class Tracker:
     def queries(self) -> Queries:
         """What is followed, and where each point was last."""
         if self._size is None:
-            rows = [(x, y, NEW_VISIBILITY) for x, y in self._waiting]
-            starts: Iterable[int] = [-1] * len(rows)
+            rows = [row for given in self._waiting for row in given.where_given]
+            frames = np.array([-1] * len(rows), dtype=np.int64)
         else:
             newest = self._last_seen()
             rows = [newest[i] for i in self._ids]
-            starts = self._engine.starts
-        table = np.array(rows, dtype=np.float32).reshape(-1, 3)
-        frames = np.array(list(starts), dtype=np.int64)
-        x, y, visibility = table.T
-        return Queries(np.array(self._ids, dtype=np.int64), frames, x, y, visibility, visibility > 0.5)
+            frames = np.array(list(self._engine.starts), dtype=np.int64)
+        ids, (x, y, visibility) = np.array(self._ids, dtype=np.int64), np.array(rows, np.float32).reshape(-1, 3).T
+        frames[np.isin(ids, [point for given in self._references for point in given.ids])] = -1
+        return Queries(ids, frames, x, y, visibility, visibility > 0.5)
 
     @torch.inference_mode()
     def step(self, image: Any, stamp: int | None = None) -> Tracks:
@@ -193,15 +211,15 @@ class Tracker:
                 f"image is {size[1]} x {size[0]} pixels, the stream's are {self._size[1]} x {self._size[0]}: "
                 "points cannot be followed across a change of size; call reset() to start anew"
             )
-        refuse_outside(np.array(self._waiting).reshape(-1, 2), size, self._ids)
+        refuse_misfits(self._waiting, size)
+        waiting = [(given, given.laid_out(self.model, size)) for given in self._waiting]
         self._engine.push_memory(encoded.memory, encoded.flow_image)
         self._size = size
         self._stamps[self.frame_index] = self.frame_index if stamp is None else stamp
         self._stamps.pop(self._engine.held[0] - 1, None)
-        if self._waiting:
-            points = np.array(self._waiting)
-            self._waiting = []
-            self._add(self._ids, points, self.frame_index)
+        self._waiting = []
+        for given, layout in waiting:
+            self._add(given, self.frame_index, layout)
 
     @torch.inference_mode()
     def answer(self) -> Tracks:
@@ -265,23 +283,42 @@ class Tracker:
             self._newest, self._unread = dict(zip(ids, map(tuple, rows.tolist()), strict=True)), None
         return self._newest
 
-    def _add(self, ids: list[int], points: NDArray[np.float64], frame: int) -> None:
-        position: Tensor = self._pixels().to_position(torch.from_numpy(points))
-        self._engine.add(position, frame)
-        self._last_seen().update(
-            {i: (float(x), float(y), NEW_VISIBILITY) for i, (x, y) in zip(ids, points, strict=True)}
-        )
+    def _add(self, given: Given, frame: int, layout: Layout | None) -> None:
+        """Points of a frame that is held, or of a reference."""
+        position = self._pixels().to_position(torch.from_numpy(given.xy if layout is None else layout.xy))
+        if layout is None:
+            self._engine.add(position, frame)
+        else:
+            self._engine.add_reference(position, layout.image.memory, layout.image.flow_image)
+        self._last_seen().update(zip(given.ids, given.where_given, strict=True))
 
     def _pixels(self) -> PixelMap:
         assert self._size is not None
         return PixelMap(self._size, self.model.config.input_size)
 
-    def _checked_points(self, xy: ArrayLike) -> NDArray[np.float64]:
+    def _checked_points(self, xy: ArrayLike, size: tuple[int, int] | None) -> NDArray[np.float64]:
+        """(N, 2) in an image of (height, width), None: of any size. Raises PointError."""
         points = checked_points(xy)
         total = self.num_points + len(points)
         if total > self.max_points:
             raise PointError(
                 f"{len(points)} more points would make {total}; at most {self.max_points} (max_points) are followed"
             )
-        refuse_outside(points, self._size)
+        refuse_outside(points, size)
         return points
+
+    def _give(self, points: NDArray[np.float64], picture: NDArray[Any] | None = None) -> Given:
+        """Points with ids that they will have once they are followed."""
+        return Given(list(range(self._next_id, self._next_id + len(points))), points, picture)
+
+    def _follow(self, given: Given, frame: int) -> list[int]:
+        """From now on, or from the first image on. Returns their ids."""
+        if not given.ids:
+            return []
+        if self._size is None:
+            self._waiting.append(given)
+        else:
+            self._add(given, frame, given.laid_out(self.model, self._size))
+        self._ids += given.ids
+        self._next_id += len(given.ids)
+        return list(given.ids)

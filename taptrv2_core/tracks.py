@@ -46,7 +46,7 @@ class Queries:
 
     Attributes:
         ids: (N,) int64.
-        frame_index: (N,) int64, the frame each point was given in; -1: the first image, not seen yet.
+        frame_index: (N,) int64, the frame each point was given in; -1: the first image, not seen yet, or a reference.
         x, y, visibility, visible: as in `Tracks`, in the newest frame; of a point added since, where it was given.
     """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taptrv2_core.tracker import NEW_VISIBILITY
+from taptrv2_core.given import NEW_VISIBILITY
 from taptrv2_ros.messages import nanoseconds
 from taptrv2_ros.msg import PointTracks
 
