@@ -7,16 +7,16 @@ a ``name`` and a ``group``. Without frame or stamp it belongs to the first image
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from taptrv2_core.errors import QueryError
-from taptrv2_core.extras import optional
+from taptrv2_core.point_files import as_number, finite, given_values, parsed_rows, yaml_content
 
 _COLUMNS = ("frame", "stamp", "x", "y", "name", "group")
 _STAMP_TOLERANCE = 1000  # nanoseconds: what is left of one that went through a float of seconds
@@ -81,18 +81,7 @@ def read_queries(path: str | Path) -> list[Query]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise QueryError(f"{path}: queries are read from .yaml, .csv or .npz files")
-    queries, faults = [], []
-    try:
-        for where, row in reader(path):
-            try:
-                queries.append(_query(row, f"{path}, {where}"))
-            except QueryError as error:
-                faults.append(f"{where}: {error}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise QueryError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if faults:
-        more = f" (bad rows in all: {len(faults)})" if len(faults) > 1 else ""
-        raise QueryError(f"{path}, {faults[0]}{more}")
+    queries = parsed_rows(path, reader(path), _query)
     if not queries:
         raise QueryError(f"{path}: no queries in it")
     return queries
@@ -142,11 +131,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _yaml_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yaml = optional("yaml", "pyyaml", "reading queries from YAML")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise QueryError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    content = yaml_content(path, "reading queries from YAML")
     if isinstance(content, dict) and set(content) == {"queries"}:
         content = content["queries"]
     if not isinstance(content, list):
@@ -194,35 +179,15 @@ def _query(row: Mapping[str, Any], source: str) -> Query:
     """One row as a query. Raises QueryError without saying where."""
     if row.get(""):
         raise QueryError("more values than columns")
-    given = {key: value for key, value in row.items() if value is not None and value != ""}
-    for needed in ("x", "y"):
-        if needed not in given:
-            raise QueryError(f"{needed} is missing")
+    given = given_values(row)
     if "frame" in given and "stamp" in given:
         raise QueryError("give frame or stamp, not both")
-    stamp = _number(given, "stamp", _nanoseconds) if "stamp" in given else None
-    frame = None if stamp is not None else _number(given, "frame", _whole) if "frame" in given else 0
+    stamp = as_number(given, "stamp", _nanoseconds) if "stamp" in given else None
+    frame = None if stamp is not None else as_number(given, "frame", _whole) if "frame" in given else 0
     if frame is not None and frame < 0:
         raise QueryError(f"frame is {frame}; images are counted from 0")
-    x, y = (float(_number(given, name, _finite)) for name in ("x", "y"))
+    x, y = (float(as_number(given, name, finite)) for name in ("x", "y"))
     return Query(x, y, frame, stamp, str(given.get("name", "")).strip(), str(given.get("group", "")).strip(), source)
-
-
-def _number(row: Mapping[str, Any], name: str, convert: Callable[[Decimal, bool], Any]) -> Any:
-    value = row[name]
-    try:
-        if isinstance(value, bool):
-            raise InvalidOperation
-        return convert(Decimal(str(value).strip()), isinstance(value, float) or "." in str(value))
-    except (InvalidOperation, ValueError, OverflowError):
-        kind = "whole number" if name == "frame" else "number"
-        raise QueryError(f"{name} is {value!r}, not a {kind}") from None
-
-
-def _finite(value: Decimal, _: bool) -> Decimal:
-    if not value.is_finite():
-        raise ValueError
-    return value
 
 
 def _whole(value: Decimal, _: bool) -> int:
