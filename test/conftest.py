@@ -11,12 +11,12 @@ import torch
 from tiny import tiny_model
 
 from taptrv2_core import save_checkpoint
+from taptrv2_ros.own_domain import claim_domain
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Before anything starts ROS, and inherited by the processes that tests start. 1 to 101 are the domains whose ports lie
-# below those that Linux hands out to clients.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+# Before anything starts ROS, and inherited by the processes that tests start.
+os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 if os.environ.get("ROS_DISTRO") == "humble":
     os.environ["ROS_LOCALHOST_ONLY"] = "1"

@@ -263,8 +263,10 @@ def node_in_this_process(weights: Path, *remapping: str, **parameters: Any) -> I
     options += [part for rule in remapping for part in ("-r", rule)]
     rclpy.init(args=["--ros-args", *options], signal_handler_options=SignalHandlerOptions.NO)
     node = TrackerNode()
-    with spinning(node):
-        yield node
-    node.stop()
-    node.destroy_node()
-    rclpy.shutdown()
+    try:
+        with spinning(node):
+            yield node
+        node.stop()
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()  # or a test that fails takes the next ones with it

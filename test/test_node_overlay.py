@@ -20,6 +20,7 @@ class Watched:
 
     def __init__(self, node: TrackerNode) -> None:
         assert node.tracking is not None
+        self.tracking = node.tracking
         (camera,) = node.tracking.cameras
         self.part = next(part for part in camera.parts if isinstance(part, OverlayTopics))
         self.count = 0
@@ -32,7 +33,8 @@ class Watched:
         self.part._drawer.draw = counted  # type: ignore[method-assign]
 
     def drawn(self) -> int:
-        """How many pictures were drawn, with what was begun."""
+        """How many pictures were drawn, with those of all images whose tracks are out."""
+        self.tracking._worker.call(lambda: None)  # tracks go out before the overlay has the image
         self.part._worker.call(lambda: None)
         return self.count
 

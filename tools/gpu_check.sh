@@ -15,12 +15,12 @@ fail() {
   exit 1
 }
 
-"$python" -c "import torch, numpy" || fail "$python has no torch or numpy; set PYTHON to one that has"
+gpu=$("$python" -c "import torch, numpy; print(torch.cuda.is_available(), torch.version.cuda)") ||
+  fail "$python has no torch or numpy; set PYTHON to one that has"
 for word in "$@"; do
   if [[ $word == --cpu ]]; then exec "$python" tools/gpu_check.py "$@"; fi
 done
-"$python" -c "import torch; raise SystemExit(not torch.cuda.is_available())" ||
-  fail "torch sees no GPU (built for CUDA: $("$python" -c 'import torch; print(torch.version.cuda)'))"
+[[ $gpu == True* ]] || fail "torch sees no GPU (built for CUDA: ${gpu#* })"
 if [[ -z ${CUDA_HOME:-} ]]; then
   for home in "$(dirname "$(dirname "$(readlink -f "$(command -v nvcc || echo /none/bin/nvcc)")")")" /usr/local/cuda; do
     if [[ -x $home/bin/nvcc && -f $home/include/cuda_runtime.h ]]; then export CUDA_HOME=$home && break; fi

@@ -26,6 +26,7 @@ from taptrv2_ros.bench.table import cpu_rows, print_table, wall_rows
 from taptrv2_ros.diagnostics import gpu_memory
 from taptrv2_ros.executors import spinning
 from taptrv2_ros.lifecycle import TrackerNode
+from taptrv2_ros.own_domain import use_own_domain
 from taptrv2_ros.process import settle_memory
 
 WARM_UP = 20
@@ -37,7 +38,7 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))
     node_cores = cores[: args.cores]
     os.sched_setaffinity(0, set(node_cores))
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    use_own_domain()
     settle_memory()
     network = {"weights": args.weights, "device": args.device, "dtype": args.dtype, "threads": args.cores}
     rest = {"autostart": False, "image_reliability": "reliable", "max_points": max(1024, args.points)}

@@ -21,6 +21,7 @@ from taptrv2_ros.bench.load import Load
 from taptrv2_ros.bench.memory import Round, RoundsOfMemory, judge, summary
 from taptrv2_ros.demo.errors import DemoError
 from taptrv2_ros.demo.node_process import NodeProcess
+from taptrv2_ros.own_domain import use_own_domain
 
 _PERIOD = 0.05  # seconds between images of a camera
 
@@ -114,7 +115,7 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=64, help="for each camera (default %(default)s)")
     parser.add_argument("--round", type=int, default=400, metavar="N", help="images of a camera between two clean-ups")
     args = parser.parse_args()
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    use_own_domain()
     log = Path(tempfile.mkdtemp(prefix="taptr_soak_")) / "node.log"
     print(f"{args.minutes:g} minutes; the node's output: {log}\n")
     result = Soak({"weights": args.weights}, args.points, args.round, log).run(60 * args.minutes)

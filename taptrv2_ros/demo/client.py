@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -24,12 +23,6 @@ from taptrv2_ros.srv import AddPoints, ListPoints
 
 NODE = "/taptr"
 _POLL = 0.2  # seconds between looks at whether the node still lives
-
-
-def use_own_domain() -> int:
-    """Keep this demo and its node apart from whatever else speaks DDS here, unless ROS_DOMAIN_ID is set already."""
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    return int(os.environ["ROS_DOMAIN_ID"])
 
 
 class Client:

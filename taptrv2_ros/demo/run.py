@@ -20,11 +20,12 @@ from taptrv2_core.recordings import ConversionError, Frame, Recording, Recording
 from taptrv2_core.regions import points_in_region
 from taptrv2_core.seeding import spread_corners
 from taptrv2_ros.conversions import RgbImage, frame_message
-from taptrv2_ros.demo.client import Client, use_own_domain
+from taptrv2_ros.demo.client import Client
 from taptrv2_ros.demo.node_process import NodeProcess
 from taptrv2_ros.demo.plot import write_plot
 from taptrv2_ros.demo.recorder import Recorder, from_message, new_points
 from taptrv2_ros.demo.score import Score, Truth, score_all, score_table
+from taptrv2_ros.own_domain import use_own_domain
 
 Xy = NDArray[np.float32]
 INTERRUPTED = 130
