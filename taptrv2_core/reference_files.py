@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,18 @@ def read_reference(path: str | Path) -> Reference:
     rows = parsed_rows(path, ((f"entry {n}", row) for n, row in enumerate(points, start=1)), parse)
     xy = np.array([row[:2] for row in rows], dtype=np.float64)
     return Reference(image, xy, tuple(row[2] for row in rows), group, str(path))
+
+
+def check_references(references: Iterable[Reference], image_size: tuple[int, int]) -> None:
+    """Raises QueryError of the first whose picture is larger than a recording's images of (height, width)."""
+    for reference in references:
+        height, width = reference.image.shape[:2]
+        if height > image_size[0] or width > image_size[1]:
+            raise QueryError(
+                f"{reference.source}: its picture is {width} x {height} pixels, larger than the images of "
+                f"{image_size[1]} x {image_size[0]}: reduce it, or cut out a part, so that things are as large in it "
+                "as in those"
+            )
 
 
 def write_reference(

@@ -39,6 +39,8 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     points("--queries", metavar="FILE", help="YAML, CSV or NPZ file of the points to track")
     points("--ground-truth", metavar="FILE",
         help="NPZ or CSV file of true tracks; without --queries each is queried in the first image that shows it")
+    points("--reference", action="append", default=[], metavar="FILE",
+        help="YAML file of a picture that is not part of the recording, and points of it to find; may be repeated")
     points("--grid", type=int, default=0, metavar="N", help="N x N points in the first image")
     points("--corners", type=int, default=64, metavar="N",
         help="without any of these: N corners of the first image (default %(default)s)")
@@ -90,6 +92,7 @@ def job_from(args: argparse.Namespace, recording: Path, out: Path | None) -> Job
         out=out or Path("evaluation") / name,
         topic=args.topic,
         queries=_file_for(args.queries, name),
+        references=tuple(_path_for(reference, name) for reference in args.reference),
         truth=_file_for(args.ground_truth, name),
         grid=args.grid,
         corners=args.corners,
@@ -108,8 +111,12 @@ def job_from(args: argparse.Namespace, recording: Path, out: Path | None) -> Job
 
 
 def _file_for(pattern: str | None, name: str) -> Path | None:
+    return None if pattern is None else _path_for(pattern, name)
+
+
+def _path_for(pattern: str, name: str) -> Path:
     """A file of points for this recording: ``{}`` in the pattern stands for its name."""
-    return None if pattern is None else Path(pattern.replace("{}", name))
+    return Path(pattern.replace("{}", name))
 
 
 def summary(outcome: Outcome) -> str:

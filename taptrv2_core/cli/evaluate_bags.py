@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     # fmt: off
     add("inputs", nargs="+", type=Path, metavar="BAG",
-        help="bags, video files, folders of images. In --queries and --ground-truth {} stands for each one's name")
+        help="bags, video files, folders of images. In --queries, --reference and --ground-truth {} stands for "
+        "each one's name")
     add("--out", type=Path, default=Path("evaluation"), metavar="DIR",
         help="folder of a folder for each recording, summary.html and summary.csv (default: %(default)s)")
     add("--workers", type=int, metavar="N", help="recordings at a time (default: one a GPU, or one a core)")
@@ -78,6 +79,7 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
                 input=path.absolute(),
                 out=(args.out / name).absolute(),
                 queries=job.queries and job.queries.absolute(),
+                references=tuple(path.absolute() for path in job.references),
                 truth=job.truth and job.truth.absolute(),
                 weights=str(weights.absolute()) if weights.is_file() else job.weights,
             )

@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     points = parser.add_argument_group("points", "any of these together").add_argument
     points("--queries", type=Path, metavar="FILE",
         help="YAML, CSV or NPZ file of points: x, y in pixels, frame (from 0) or stamp, and if wanted name and group")
+    points("--reference", type=Path, action="append", default=[], metavar="FILE",
+        help="YAML file of a picture that is not part of the recording, and points of it to find; may be repeated")
     points("--grid", type=int, default=0, metavar="N", help="N x N points in the first image")
     points("--seed", type=int, metavar="N",
         help=f"keep N points alive at corners of the image, new ones for lost ones (without any of these: {_SEED})")
@@ -66,10 +68,11 @@ def run(args: argparse.Namespace) -> int:
     cv2.setNumThreads(1)  # its threads spin, in the way of those that track
     if args.threads:
         torch.set_num_threads(args.threads)
-    nothing_said = args.queries is None and not args.grid and args.seed is None and not args.click
+    files = args.queries is not None or args.reference
+    nothing_said = not files and not args.grid and args.seed is None and not args.click
     options = TrackOptions(
-        input=args.input, out=args.out, topic=args.topic, images=args.images, queries=args.queries, grid=args.grid,
-        seed=_SEED if nothing_said else args.seed or 0, streaming=args.streaming,
+        input=args.input, out=args.out, topic=args.topic, images=args.images, references=tuple(args.reference),
+        queries=args.queries, grid=args.grid, seed=_SEED if nothing_said else args.seed or 0, streaming=args.streaming,
         takeover_interval=args.takeover_interval, table=args.table, overlay=args.overlay,
         overlay_width=args.overlay_width, rerun=args.rerun,
         bag=args.bag,

@@ -16,6 +16,7 @@ from taptrv2_core.extras import optional
 from taptrv2_core.model import Taptr
 from taptrv2_core.query_files import Query, grid_queries, read_queries
 from taptrv2_core.recordings import Recording, open_recording
+from taptrv2_core.reference_files import read_reference
 from taptrv2_core.replay.job import Job, Outcome
 from taptrv2_core.replay.results import FILES, write_results
 from taptrv2_core.replay.run import Replay, Replayer, to_judge
@@ -58,6 +59,7 @@ def evaluate_recording(job: Job, start_progress: StartProgress = no_progress, st
     for package in ("matplotlib", "jinja2"):  # before anything that takes long
         optional(package, package, "the report")
     truth = load_truth(job.truth) if job.truth else None
+    references = [read_reference(path) for path in job.references]
     with open_recording(job.input, job.topic) as recording:
         decoder = Decoder(recording, job.images, lambda _: None, StampWatch(job.max_gap))
         with ReadAhead(decoder.frames(), _AHEAD) as ready:
@@ -66,7 +68,7 @@ def evaluate_recording(job: Job, start_progress: StartProgress = no_progress, st
                 raise RecordingError(f"{job.input}: no usable image in it: {decoder.first_problem or 'empty'}")
             first = head[0].image
             queries = _queries(job, truth, first, recording)
-            points = PointSource(queries)
+            points = PointSource(queries, references=references)
             points.begin((first.shape[0], first.shape[1]), recording.count)
             if job.threads:
                 torch.set_num_threads(job.threads)
@@ -78,7 +80,7 @@ def evaluate_recording(job: Job, start_progress: StartProgress = no_progress, st
                 replay = _finish(outputs, lambda: replayer.run(frames, advance, stop))
     if not replay.tracks:
         raise RecordingError(f"{job.input}: {replay.problem}")
-    if points.unmet and not points.asked:
+    if points.unmet and not points.asked and not points.sought:
         replay.problem = replay.problem or "no point was tracked: no query's image came, or none could be used"
     judged = to_judge(replay, points, queries, truth)
     notes = _notes(replay, decoder, points)
@@ -137,9 +139,11 @@ def _queries(job: Job, truth: Truth | None, image: RgbImage, recording: Recordin
         return [Query(x, y, t, source=f"{job.truth}, point {i}") for (x, y), t, i in rows]
     if job.grid:
         return grid_queries(job.grid, (image.shape[0], image.shape[1]))
+    if job.references:
+        return []
     corners = [Query(x, y, source="corners") for x, y in spread_corners(image, job.corners).tolist()]
     if not corners:
-        raise QueryError(f"{job.input}: no corners in the first image; give --queries or --grid")
+        raise QueryError(f"{job.input}: no corners in the first image; give --queries, --reference or --grid")
     return corners
 
 
@@ -157,6 +161,11 @@ def _notes(replay: Replay, decoder: Decoder, points: PointSource) -> list[str]:
         count = len(replay.resets)
         times = "once" if count == 1 else f"{count} times"
         notes.append(f"tracking started anew {times}, as in the live node (max_gap): {shown}")
+    if points.sought:
+        notes.append(
+            f"{points.sought} points are of references: they have figures of their own, and count beside those only "
+            "where tracks are followed forward and backward"
+        )
     if points.unmet:
         notes.append(
             f"{len(points.unmet)} queries were not asked, as their images did not come or could not be used; the "

@@ -58,12 +58,20 @@ MEANINGS: dict[str, dict[str, Meaning]] = {
         **{f"within_{t:g}": Meaning(f"within {t:g} px", "%", "as near to it as that") for t in THRESHOLDS},
         "called_visible": Meaning("called visible", "%", "easy points are in view: should be near 100 %"),
     },
+    "references": {
+        "points": Meaning("points", "", "of pictures that are not part of the recording"),
+        "found": Meaning("found", "%", "of them, those called visible in some image"),
+        "seconds_to_first_found": Meaning("time to first found", "s", "of those, median"),
+        "visible_share": Meaning("called visible", "%", "of all of them in all images"),
+        "visibility_changes": Meaning("flicker", "per 100", "changes of the visibility flag a point in 100 images"),
+    },
 }
 TITLES = {
     "ground_truth": "Against ground truth",
     "steadiness": "Steadiness",
     "forward_backward": "Forward and backward",
     "lk_agreement": "Agreement with Lucas-Kanade on easy points",
+    "references": "Points of references",
 }
 
 

@@ -18,9 +18,10 @@ class Job:
         out: folder of results, made if it is not there; partial ones lie in ``partial`` inside it.
         topic: of the images, where a bag has several.
         queries: file of points; None: those of the truth, or of ``grid``, or corners.
+        references: files of pictures whose points are looked for, beside those.
         truth: file of true tracks of the same points in the same order.
         grid: N x N points in the first image, 0 for none.
-        corners: so many corners of the first image, if nothing else says which points.
+        corners: so many corners of the first image, if nothing else, references included, says which points.
         weights, device, dtype, input_size: as for ``load_model``.
         threads: CPU threads; 0: PyTorch's choice. Results may differ in the last digits between numbers of threads.
         takeover_interval: as for ``Tracker``.
@@ -35,6 +36,7 @@ class Job:
     out: Path
     topic: str | None = None
     queries: Path | None = None
+    references: tuple[Path, ...] = ()
     truth: Path | None = None
     grid: int = 0
     corners: int = 64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from taptrv2_core.replay.truth import Truth
 class PointFigures:
     """One point of a recording, for tables and plots. Not finite where it never happened or is not known.
 
+    ``query_frame`` is -1 of a reference's point, and only ``visible_share`` is known of it.
     ``seconds_to_loss`` is of the truth; ``median_error`` is in pixels of the recording.
     """
 
@@ -46,6 +47,7 @@ class Judged:
         seconds: (T,) from the first image.
         frame_size: (height, width).
         truth: of the same points in the same order, or None.
+        reference: (N,), points of references: nobody asked for them in an image; ``query_frame`` is the first.
     """
 
     ids: Ints
@@ -57,6 +59,21 @@ class Judged:
     seconds: NDArray[np.float64]
     frame_size: tuple[int, int]
     truth: Truth | None
+    reference: Bools
+
+    def of(self, chosen: Bools) -> Judged:
+        """Some of the points (N,)."""
+        return replace(
+            self,
+            ids=self.ids[chosen],
+            query_frame=self.query_frame[chosen],
+            end=self.end[chosen],
+            xy=self.xy[:, chosen],
+            visible=self.visible[:, chosen],
+            easy_xy=self.easy_xy[:, chosen],
+            truth=self.truth and self.truth.of(chosen),
+            reference=self.reference[chosen],
+        )
 
     @property
     def tracked(self) -> Bools:
@@ -101,19 +118,24 @@ class Judged:
 def measure(judged: Judged, forward_backward: ForwardBackward | None) -> Figures:
     """All sections there is something for; names as in ``MEANINGS``."""
     figures: Figures = {}
-    if judged.truth is not None:
-        figures["ground_truth"] = _against_truth(judged, judged.truth)
-    figures["steadiness"] = _steadiness(judged)
+    asked, sought = judged.of(~judged.reference), judged.of(judged.reference)
+    if len(sought.ids):
+        figures["references"] = _of_references(sought)
+    if asked.truth is not None:
+        figures["ground_truth"] = _against_truth(asked, asked.truth)
+    if len(asked.ids):
+        figures["steadiness"] = _steadiness(asked)
     if forward_backward is not None:
         figures["forward_backward"] = _spread_out(asdict(forward_backward))
-    easy = agreement(judged.xy, judged.visible, judged.easy_xy, judged.after_query)
-    figures["lk_agreement"] = _spread_out(asdict(easy))
+    if len(asked.ids):
+        easy = agreement(asked.xy, asked.visible, asked.easy_xy, asked.after_query)
+        figures["lk_agreement"] = _spread_out(asdict(easy))
     return figures
 
 
 def point_figures(judged: Judged) -> list[PointFigures]:
     """Figures point by point, in the order of the points."""
-    after, hidden = judged.after_query, judged.hidden_seconds()
+    after, hidden = judged.after_query, np.where(judged.reference, math.nan, judged.hidden_seconds())
     distance = np.where(after, np.linalg.norm(judged.xy - judged.easy_xy, axis=-1), np.nan)
     count = len(judged.ids)
     errors = judged.errors() if judged.truth is not None else np.full((1, count), np.nan)
@@ -121,7 +143,7 @@ def point_figures(judged: Judged) -> list[PointFigures]:
     return [
         PointFigures(
             int(judged.ids[i]),
-            int(judged.query_frame[i]),
+            -1 if judged.reference[i] else int(judged.query_frame[i]),
             float(judged.visible[after[:, i], i].mean()) if after[:, i].any() else math.nan,
             float(hidden[i]),
             _median(distance[:, i]),
@@ -130,6 +152,18 @@ def point_figures(judged: Judged) -> list[PointFigures]:
         )
         for i in range(count)
     ]
+
+
+def _of_references(sought: Judged) -> dict[str, float]:
+    found = sought.visible.any(0)
+    seconds = stability.durations(stability.first_frames(sought.visible), sought.query_frame, sought.seconds)
+    return {
+        "points": float(len(sought.ids)),
+        "found": float(found.mean()),
+        "seconds_to_first_found": _median(seconds),
+        "visible_share": float(sought.visible.mean()),
+        "visibility_changes": stability.flicker(sought.visible, sought.query_frame).changes,
+    }
 
 
 def _against_truth(judged: Judged, truth: Truth) -> dict[str, float]:

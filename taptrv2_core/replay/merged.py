@@ -22,6 +22,7 @@ SHOWN = (
     ("lk_agreement", "within_4"),
     ("steadiness", "jitter_step"),
     ("steadiness", "visibility_changes"),
+    ("references", "found"),
 )
 """Columns of the report; the CSV file has all figures."""
 

@@ -23,7 +23,7 @@ RETRIES = 2  # of a job whose worker or machine was lost
 
 
 class RayCluster:
-    """Jobs as Ray tasks. Every machine needs this package, and sees recordings, queries and weights at the same paths.
+    """Jobs as Ray tasks. Every machine needs this package, and sees recordings, points and weights at the same paths.
 
     Args:
         address: of the cluster, as ``ray.init`` takes it; "local" starts one on this machine, "auto" finds a running

@@ -101,7 +101,8 @@ def _plots(content: ReportContent) -> list[tuple[str, str]]:
         found.append(("Points over time", plots.visible_plot(judged)))
         if judged.truth is not None:
             found.append(("Error over time, truly visible points", plots.error_plot(judged)))
-        found.append(("How long points last", plots.lasting_plot(judged)))
+        if not judged.reference.all():
+            found.append(("How long points last", plots.lasting_plot(judged.of(~judged.reference))))
         distances = _distances(content, judged)
         if distances:
             found.append(("Second opinions: how far off", plots.distances_plot(distances)))
@@ -130,5 +131,6 @@ def _worst(content: ReportContent) -> list[list[str]]:
         share = f"{100 * point.visible_share:.0f} %" if math.isfinite(point.visible_share) else "–"
         numbers = (point.seconds_to_hidden, point.lk_median_distance, point.median_error, point.seconds_to_loss)
         shown = (f"{value:.2f}" if math.isfinite(value) else "–" for value in numbers)
-        rows.append([str(point.id), str(point.query_frame), share, *shown])
+        begin = "reference" if point.query_frame < 0 else str(point.query_frame)
+        rows.append([str(point.id), begin, share, *shown])
     return rows

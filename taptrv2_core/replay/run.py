@@ -37,9 +37,9 @@ class Replay:
     milliseconds: list[float] = field(default_factory=list)
     """From an image decoded to its tracks."""
     easy: list[Floats] = field(default_factory=list)
-    """Rows of ``EasyPoints``."""
+    """Rows of ``EasyPoints``, of the points that were asked for in an image."""
     resets: list[str] = field(default_factory=list)
-    """Where all points were forgotten, as the live node does, and why."""
+    """Where all points but those of references were forgotten, as the live node does, and why."""
     problem: str = ""
     """Why the recording was not tracked to its end, or no point in it; empty if all is well."""
     interrupted: bool = False
@@ -71,6 +71,7 @@ class Replayer:
         write: Callable[[TrackedFrame], object] = lambda _: None,
     ) -> None:
         self._follower = Follower(Tracker(model, points.max_points, takeover_interval), points, streaming=True)
+        self._sought = points.sought
         self._epoch: int | None = None
         self._easy = EasyPoints()
         self._palindrome = Palindrome(model, stretch, takeover_interval) if stretch else None
@@ -108,8 +109,9 @@ class Replayer:
         """Where an image does not continue those before, all points are forgotten."""
         epoch, reason = frame.continuity
         if self._epoch is not None and epoch != self._epoch:
-            points = self._follower.tracker.num_points
-            self.replay.resets.append(f"image {frame.number}: {reason}, {points} points forgotten")
+            points = self._follower.tracker.num_points - self._sought
+            kept = f", {self._sought} of references looked for anew" if self._sought else ""
+            self.replay.resets.append(f"image {frame.number}: {reason}, {points} points forgotten{kept}")
             self._follower.restart()
             self._easy.forget()
             if self._palindrome is not None:
@@ -124,7 +126,7 @@ class Replayer:
         self._write(tracked)
         image, tracks = tracked.image, tracked.tracks
         replay.frame_size = (image.shape[0], image.shape[1])
-        known = len(replay.easy[-1]) if replay.easy else 0
+        known = self._sought + (len(replay.easy[-1]) if replay.easy else 0)
         replay.easy.append(self._easy.step(image, tracks.xy[tracks.ids >= known]))
         if self._palindrome is not None:
             self._palindrome.step(image, tracks)
@@ -143,27 +145,33 @@ def to_judge(replay: Replay, points: PointSource, queries: Sequence[Query], trut
         queries: as given to ``points``.
         truth: of the points of these queries, in their order, in all images of the recording.
     """
-    frames, count = len(replay.tracks), len(points.asked)
+    frames, count = len(replay.tracks), points.sought + len(points.asked)
     xy = np.zeros((frames, count, 2), np.float32)
     easy = np.full((frames, count, 2), np.nan, np.float32)
     visible, there = np.zeros((2, frames, count), np.bool_)
     for t, tracks in enumerate(replay.tracks):
-        # Ids are numbers from 0 in the order in which points were added; they are removed by resets alone.
+        # Ids are numbers from 0 in the order in which points were added, references first; resets alone remove any.
         xy[t, tracks.ids], visible[t, tracks.ids], there[t, tracks.ids] = tracks.xy, tracks.visible, True
-        easy[t, : len(replay.easy[t])] = replay.easy[t]
+        easy[t, points.sought : points.sought + len(replay.easy[t])] = replay.easy[t]
     start, end = there.argmax(0), frames - there[::-1].argmax(0)
     xy = xy[np.clip(np.arange(frames)[:, None], start, end - 1), np.arange(count)]
     stamps = np.array([tracks.stamp for tracks in replay.tracks], dtype=np.int64)
     seconds = np.cumsum(np.maximum(np.diff(stamps, prepend=stamps[:1]), 0)) / NANOSECONDS
     ids = np.arange(count, dtype=np.int64)
     asked = _same_points(replay.numbers, points, queries, truth) if truth is not None else None
-    return Judged(ids, start, end, xy, visible, easy, seconds, replay.frame_size, asked)
+    return Judged(ids, start, end, xy, visible, easy, seconds, replay.frame_size, asked, ids < points.sought)
 
 
 def _same_points(numbers: list[int], points: PointSource, queries: Sequence[Query], truth: Truth) -> Truth:
-    """The truth of the points that were asked for, by id, in the images that were tracked."""
+    """The truth of all points, by id, in the images that were tracked; none is annotated of those of references."""
     place = {id(query): i for i, query in enumerate(queries)}
     columns = np.array([place[id(query)] for query in points.asked.values()], dtype=np.int64)
     whole = truth.first(max(numbers) + 1)
     rows = np.array(numbers)[:, None], columns[None]
-    return Truth(truth.ids[columns], whole.xy[rows], whole.visible[rows], whole.annotated[rows])
+    before = [(0, 0), (points.sought, 0)]
+    return Truth(
+        np.pad(truth.ids[columns], before[1:], constant_values=-1),
+        np.pad(whole.xy[rows], [*before, (0, 0)]),
+        np.pad(whole.visible[rows], before),
+        np.pad(whole.annotated[rows], before),
+    )

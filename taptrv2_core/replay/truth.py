@@ -46,6 +46,10 @@ class Truth:
         """(N, 2): where it is there."""
         return np.take_along_axis(self.xy, self.query_frame[None, :, None], axis=0)[0]
 
+    def of(self, chosen: Bools) -> Truth:
+        """Some of the points (N,)."""
+        return Truth(self.ids[chosen], self.xy[:, chosen], self.visible[:, chosen], self.annotated[:, chosen])
+
     def first(self, frames: int) -> Truth:
         """The first ``frames`` images; beyond the truth's end nothing is annotated."""
         missing = max(frames - self.frames, 0)

@@ -44,7 +44,7 @@ class Follower:
 
     Args:
         tracker: a new one.
-        points: begun already.
+        points: begun already; their references are given to the tracker.
         streaming: give out what the tracker says of each image at once, as the live node does. Otherwise the refined
             tracks of the published procedure, up to seven images later (`Tracker.needs_answer` says what they cost).
     """
@@ -54,6 +54,7 @@ class Follower:
         self.points = points
         self.streaming = streaming
         self._held: dict[int, tuple[DecodedFrame, Tracks | None]] = {}  # by the tracker's number, oldest first
+        points.add_references(tracker)
 
     def push(self, frame: DecodedFrame) -> list[TrackedFrame]:
         """Track the next image; returns those that are done. Raises ImageError: it cannot be tracked."""
@@ -84,7 +85,8 @@ class Follower:
         return self._give_out(self.tracker.frame_index)
 
     def restart(self) -> list[TrackedFrame]:
-        """Forget all images and points: the next image does not continue these. Gives out those still held."""
+        """Forget all images and points but those of references: the next image does not continue these. Gives out the
+        images still held."""
         done = self.finish()
         self.tracker.reset()
         return done

@@ -1,4 +1,4 @@
-"""Where the points to follow come from: a file, a grid, corners found automatically."""
+"""Where the points to follow come from: references, a file, a grid, corners found automatically."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.query_files import Query, Schedule, check_queries, grid_queries
+from taptrv2_core.reference_files import Reference, check_references
 from taptrv2_core.seeding import Seeder, SeedingOptions
 from taptrv2_core.tracker import Tracker
 from taptrv2_core.tracks import Tracks
@@ -22,6 +23,8 @@ class Label:
 
     name: str
     group: str
+    reference: bool = False
+    """Of a picture that is not part of the recording."""
 
 
 class PointSource:
@@ -31,14 +34,20 @@ class PointSource:
         queries: of a file.
         grid: ``grid`` x ``grid`` points in the first image; 0: none.
         seed: points kept alive at corners of the image; 0: none.
+        references: pictures whose points are looked for in every image.
     """
 
-    def __init__(self, queries: Sequence[Query] = (), grid: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self, queries: Sequence[Query] = (), grid: int = 0, seed: int = 0, references: Sequence[Reference] = ()
+    ) -> None:
         self._queries = list(queries)
+        self._references = list(references)
         self._grid = grid
         self._schedule: Schedule | None = None
         self._seeder = Seeder(SeedingOptions(target_points=seed)) if seed else None
-        self.max_points = max(_ROOM, len(queries) + grid * grid + 2 * seed)
+        self.sought = sum(len(reference.xy) for reference in references)
+        """How many points of references there are; they have the first ids."""
+        self.max_points = self.sought + max(_ROOM, len(queries) + grid * grid + 2 * seed)
         self.labels: dict[int, Label] = {}
         """Of every point so far, by its id."""
         self.asked: dict[int, Query] = {}
@@ -57,10 +66,18 @@ class PointSource:
     def begin(self, image_size: tuple[int, int], frames: int = 0) -> None:
         """The first image's (height, width) and how many images there will be, 0 if unknown.
 
-        Raises QueryError where a query does not fit the recording.
+        Raises QueryError where a query or a reference does not fit the recording.
         """
+        check_references(self._references, image_size)
         check_queries(self._queries, image_size, frames)
         self._schedule = Schedule([*self._queries, *(grid_queries(self._grid, image_size) if self._grid else ())])
+
+    def add_references(self, tracker: Tracker) -> None:
+        """Give the references to a tracker that has taken no image yet."""
+        for reference in self._references:
+            ids = tracker.add_reference(reference.image, reference.xy)
+            labels = [Label(name, reference.group, reference=True) for name in reference.names]
+            self.labels.update(zip(ids, labels, strict=True))
 
     def add_due(self, tracker: Tracker, frame: int, stamp: int) -> None:
         """Add the queries of image ``frame`` to the tracker that has just taken it."""

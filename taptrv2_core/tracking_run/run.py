@@ -15,6 +15,7 @@ from taptrv2_core.extras import optional
 from taptrv2_core.model import Taptr
 from taptrv2_core.query_files import Query, read_queries
 from taptrv2_core.recordings import Recording, open_recording
+from taptrv2_core.reference_files import read_reference
 from taptrv2_core.threads import ReadAhead
 from taptrv2_core.tracker import Tracker
 from taptrv2_core.tracking_run.following import DecodedFrame, Follower
@@ -48,6 +49,7 @@ class TrackOptions:
     topic: str | None = None
     images: int | None = None
     """Most images to read."""
+    references: tuple[Path, ...] = ()
     queries: Path | None = None
     clicks: tuple[Query, ...] = ()
     grid: int = 0
@@ -116,7 +118,8 @@ class Run:
         options = self._options
         check_packages(options)
         queries = read_queries(options.queries) if options.queries else []
-        points = PointSource([*queries, *options.clicks], options.grid, options.seed)
+        references = [read_reference(path) for path in options.references]
+        points = PointSource([*queries, *options.clicks], options.grid, options.seed, references)
         with open_recording(options.input, options.topic) as recording:
             self._tell(f"Input    {options.input}: {recording.description}")
             decoder = Decoder(recording, options.images, self._tell)

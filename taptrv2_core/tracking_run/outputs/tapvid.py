@@ -37,6 +37,7 @@ class TapVidArrays:
         self._records: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  # closed by close()
         self._rows: dict[int, int] = {}  # by id
         self._queries: list[tuple[int, float, float]] = []  # frame, y, x of each row
+        self._sought: set[int] = set()  # ids of references' points that were not found yet
         self._stamps: list[tuple[int, int]] = []  # number, stamp of each frame
         self._size = (0, 0)
 
@@ -45,10 +46,18 @@ class TapVidArrays:
         tracks = frame.tracks
         self._size = (frame.image.shape[0], frame.image.shape[1])
         self._stamps.append((frame.number, frame.source.stamp))
-        for point, x, y in zip(tracks.ids.tolist(), tracks.x.tolist(), tracks.y.tolist(), strict=True):
+        for point, x, y, seen in zip(
+            *(c.tolist() for c in (tracks.ids, tracks.x, tracks.y, tracks.visible)), strict=True
+        ):
+            query = (frame.number, y, x)
             if point not in self._rows:
                 self._rows[point] = len(self._rows)
-                self._queries.append((frame.number, y, x))
+                self._queries.append(query)
+                if point in self._labels and self._labels[point].reference:
+                    self._sought.add(point)
+            if seen and point in self._sought:
+                self._queries[self._rows[point]] = query
+                self._sought.remove(point)
         records = np.zeros(len(tracks.ids), _RECORD)
         records["frame"] = frame.number
         records["row"] = [self._rows[point] for point in tracks.ids.tolist()]
