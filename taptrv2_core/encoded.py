@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from taptrv2_core.fast.cuda_graphs import encode
+from taptrv2_core.flow import FlowImage
 from taptrv2_core.images import checked_image, network_input
 from taptrv2_core.model import Memory, Taptr
-from taptrv2_core.motion import FlowImage
 
 
 @dataclass(frozen=True)

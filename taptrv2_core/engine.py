@@ -7,19 +7,19 @@ lives in slot t % 8.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from taptrv2_core.fast.cuda_graphs import WindowGraphs
+from taptrv2_core.flow import FlowImage
 from taptrv2_core.frame_ring import FrameRing
 from taptrv2_core.geometry import constant
 from taptrv2_core.model import Memory, Taptr
-from taptrv2_core.motion import FlowImage, MotionPrior, Prediction, filtered
+from taptrv2_core.motion import MotionPrior, Prediction, filtered
 from taptrv2_core.query_state import QueryState
-from taptrv2_core.search import LEAST, Asked, Search
+from taptrv2_core.search import Asked, Search
 from taptrv2_core.window import EVERY, Masks
 
 VISIBLE_CLASS = 1
@@ -286,10 +286,8 @@ class SlidingWindow:
         asked = self._ask(search, self.state)
         agreement = search.agreement(memory.tokens, memory.level_shapes, asked, position)
         if self._motion is not None:
-            begun = self._motion.begun
-            for known, value in ((begun.gain == 0, 0.0), (begun.covered, math.log(LEAST))):
-                if known.any():  # on the host
-                    agreement = agreement.masked_fill(known.to(agreement.device)[None, :, None], value)
+            own = visibility[0, self._place(wanted), :, VISIBLE_CLASS]
+            agreement = self._motion.judged(search, own, agreement[0, :, 0])[None, :, None]
         self.state = self.state.agreeing(self.frame % self.slots, agreement)
         before, own, after = visibility.split((VISIBLE_CLASS, 1, 2 - VISIBLE_CLASS), dim=-1)
         logit = search.seen(own, self.state.agreement[:, : len(self.held)][:, wanted])

@@ -19,24 +19,22 @@ that comes back at least nearly, else as far from the last answer as the points 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from taptrv2_core.fast import flow as fused
-from taptrv2_core.geometry import UNIT, PixelMap, inverse_sigmoid
-from taptrv2_core.images import reduced
-from taptrv2_core.refine import Look, Refiner, patches
+from taptrv2_core.doubt import Doubts, evidence
+from taptrv2_core.flow import FlowImage, follow
+from taptrv2_core.geometry import UNIT, inverse_sigmoid
+from taptrv2_core.refine import Look, Refiner
 from taptrv2_core.rest import Places
+from taptrv2_core.search import LEAST, Search
 
-LONGEST_SIDE = 640
-"""Larger images are reduced to this for flow: more detail costs time, and flow gives up on smooth surfaces sooner."""
 NETWORK_VARIANCE = 1.0
 """R, square pixels of `UNIT`, as all variances and the gate."""
 FLOW_VARIANCE = (0.01, 10.0)
@@ -50,48 +48,6 @@ NEARLY = 3.0
 """Pixels within which it must return for the network at least to begin there."""
 AROUND = 20.0
 """Standard deviation of the weights of the points around a point, in pixels of an image of 256 x 256."""
-
-
-@dataclass(frozen=True)
-class FlowImage:
-    """What flow needs of an image.
-
-    Attributes:
-        grey: (h, w) uint8, the image at its own size, or reduced.
-        pixels: between this image and the network's positions.
-    """
-
-    grey: NDArray[np.uint8]
-    pixels: PixelMap
-
-    @cached_property
-    def pyramid(self) -> Tensor:
-        """As the op of flow reads it; it is needed for two frames."""
-        return fused.pyramid(self.grey)
-
-    def around(self, position: Tensor) -> Tensor:
-        """Patches around places (N, 2) in [0, 1], as `Refiner` takes them."""
-        return patches(torch.from_numpy(self.grey).unsqueeze(0), self.pixels.to_pixels(position).unsqueeze(0))[0]
-
-    @classmethod
-    def of(cls, image: NDArray[Any], input_size: tuple[int, int]) -> FlowImage:
-        """image (H, W, 3) RGB, uint8 or float in [0, 1]; input_size (height, width) the network sees it at."""
-        import cv2  # here, so that training and the ops' checks need only torch and numpy
-
-        height, width = image.shape[:2]
-        factor = max(height, width) / LONGEST_SIDE
-        if factor > 1:
-            image = reduced(image, (max(1, round(height / factor)), max(1, round(width / factor))))
-        if image.dtype != np.uint8:
-            image = np.rint(image * 255).astype(np.uint8)
-        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        return cls(grey, PixelMap((grey.shape[0], grey.shape[1]), input_size))
-
-    @classmethod
-    def of_input(cls, image: Tensor) -> FlowImage:
-        """image (3, H, W) RGB in [0, 1], as the network sees it."""
-        array = np.ascontiguousarray(image.float().cpu().permute(1, 2, 0).numpy())
-        return cls.of(array, (array.shape[0], array.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -131,17 +87,13 @@ class MotionPrior:
         self._refiner = refiner
         self._look: Look | None = None
         self._places = Places()
+        self._doubts = Doubts()
         self._image: FlowImage | None = None
         self._held: deque[FlowImage] = deque(maxlen=held)
         self._begun = _given(torch.zeros(0, 2), newest=True)
         self._position = self._begun.position
         self._visible = self._known = self._begun.known
         self._variance = self._begun.variance
-
-    @property
-    def begun(self) -> Prediction:
-        """Where the queries began in the newest frame."""
-        return self._begun
 
     def add(self, position: Tensor, age: int) -> None:
         """More queries, (N, 2) x, y in [0, 1], of the frame ``age`` before the newest; if 0, these are its answers."""
@@ -163,6 +115,7 @@ class MotionPrior:
         if self._refiner is not None:
             look = self._refiner.look(image.around(position))
             self._look = look if self._look is None else self._look.joined(look)
+        self._doubts.add(new.known & (new.gain == 1))
         self._begun = self._begun.joined(new)
         self._position = torch.cat((self._position, new.position))
         self._known = torch.cat((self._known, new.known))
@@ -174,6 +127,7 @@ class MotionPrior:
         self._begun = self._begun.kept(rows)
         self._look = None if self._look is None else self._look.kept(rows)
         self._places.keep(rows.numpy())
+        self._doubts.keep(rows)
         self._position, self._variance = self._position[rows], self._variance[rows]
         self._visible, self._known = self._visible[rows], self._known[rows]
 
@@ -183,10 +137,39 @@ class MotionPrior:
         self._known = torch.ones_like(self._visible)
         measured = (begun.gain == 1) | ~_agree(begun.position, self._position).squeeze(-1)
         self._variance = torch.where(measured, NETWORK_VARIANCE, (1 - begun.gain) * begun.variance)
-        followed = (self._visible & (begun.gain > 0) & (begun.gain < 1)).nonzero().flatten()
+        followed = (self._visible & (begun.gain > 0) & (begun.gain < 1) & ~self._doubts.doubtful).nonzero().flatten()
         if self._image is not None and len(followed):
             xy = self._image.pixels.to_pixels(self._position[followed]).numpy()
             self._places.seen(self._image.grey, xy, followed.numpy())
+
+    def judged(self, search: Search, logit: Tensor, agreement: Tensor) -> Tensor:
+        """The newest answer's agreement (N,) with the search, so that `Search.seen` says what else is known, too.
+
+        Call it after `answer`: doubtful points that are not taken for what they were are not followed from there.
+
+        Args:
+            search: that was asked.
+            logit: (N,) the network's own of "visible".
+            agreement: (N,) as the search has it.
+        """
+        rows = self._doubts.doubtful.nonzero().flatten()
+        if len(rows) and self._refiner is not None:
+            agreement = self._strictly(search, rows, logit, agreement)
+        for known, value in ((self._begun.gain == 0, 0.0), (self._begun.covered, math.log(LEAST))):
+            if known.any():
+                agreement = agreement.masked_fill(known.to(agreement.device), value)
+        return agreement
+
+    def _strictly(self, search: Search, rows: Tensor, logit: Tensor, agreement: Tensor) -> Tensor:
+        """The same where the queries in ``rows`` (n,), which are doubtful, agree as the evidence says."""
+        network, factor, constant = search.opinions.tolist()
+        index = rows.to(agreement.device)
+        own = logit[index].float().cpu()
+        found = evidence(own, agreement[index].float().cpu(), self._spread(rows))
+        self._doubts.judge(rows, found)
+        self._visible[rows] &= found > 0
+        as_agreement = (found - network * own - constant) / max(factor, 1e-6)
+        return agreement.index_copy(0, index, as_agreement.clamp(max=0).to(agreement))
 
     def enter(self, image: FlowImage) -> Prediction:
         """A new frame: where the queries begin in it."""
@@ -208,7 +191,14 @@ class MotionPrior:
             gain[found] = variance[found] / (variance[found] + NETWORK_VARIANCE)
         covered = torch.zeros_like(self._known)
         self._begun = self._rested(image, Prediction(position, self._known, gain, variance, covered))
+        self._doubts.enter(lost=self._known & (self._begun.gain == 1), resting=self._begun.gain == 0)
         return self._begun
+
+    def _spread(self, rows: Tensor) -> Tensor:
+        """The logarithm of the refiner's spread (n,) at the newest answers of the queries in ``rows`` (n,)."""
+        assert self._refiner is not None and self._look is not None and self._image is not None
+        xy = self._image.pixels.to_pixels(self._position[rows]).float()
+        return self._refiner.align(self._look, rows, self._image.grey, xy)[1]
 
     def _rested(self, image: FlowImage, moved: Prediction) -> Prediction:
         """Points whose place looks as it did are there, unless flow has found them and could see them move."""
@@ -270,23 +260,6 @@ def _agree(predicted: Tensor, measured: Tensor) -> Tensor:
     return torch.linalg.vector_norm((measured - predicted) * UNIT, dim=-1, keepdim=True) < GATE
 
 
-def follow(
-    before: FlowImage, after: FlowImage, xy: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Points xy (N, 2), N > 0, of one image in the next of the same size: (N, 2) pixels, and by how many pixels they
-    miss where they came from when followed back, (N,); infinite where flow gives up or the point leaves the image."""
-    height, width = after.grey.shape
-    if fused.usable((height, width)):
-        moved, returned, found = fused.there_and_back(before.pyramid, after.pyramid, (height, width), xy)
-    else:
-        moved, found_there = _flow(before.grey, after.grey, xy)
-        returned, found_back = _flow(after.grey, before.grey, moved)
-        found = found_there & found_back
-    inside = ((moved >= -0.5) & (moved <= np.array([width - 0.5, height - 0.5]))).all(axis=-1)
-    missed = np.linalg.norm(returned - xy, axis=-1)
-    return moved, np.where(found & inside, missed, np.inf).astype(np.float32)
-
-
 def mean_step(xy: NDArray[np.floating], steps: NDArray[np.floating], at: NDArray[np.floating]) -> NDArray[np.floating]:
     """Mean of the ``steps`` (N, 2) of points xy (N, 2) around each place ``at`` (M, 2): (M, 2), 0 where none is near.
 
@@ -297,13 +270,3 @@ def mean_step(xy: NDArray[np.floating], steps: NDArray[np.floating], at: NDArray
     total = weights.sum(axis=1, keepdims=True)
     mean: NDArray[np.floating] = np.where(total > 0.5, weights @ steps / np.maximum(total, 0.5), 0)
     return mean
-
-
-def _flow(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], xy: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    import cv2
-
-    start = np.ascontiguousarray(xy).reshape(-1, 1, 2)
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, np.empty_like(start))
-    return np.asarray(moved, dtype=np.float32).reshape(-1, 2), np.asarray(found).reshape(-1) > 0

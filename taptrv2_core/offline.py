@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow, WindowResult
+from taptrv2_core.flow import FlowImage
 from taptrv2_core.geometry import PixelMap, inverse_sigmoid
 from taptrv2_core.model import Taptr
-from taptrv2_core.motion import FlowImage
 
 
 @dataclass(frozen=True)

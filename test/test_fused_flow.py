@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from taptrv2_core.motion import FlowImage, follow
+from taptrv2_core.flow import FlowImage, follow
 from taptrv2_core.ops import active_backend, use_backend
 
 SIZES = ((120, 160), (101, 77), (33, 47), (22, 300))

@@ -11,8 +11,9 @@ import torch
 from tiny import TINY, tiny_model
 from torch import Tensor
 
+from taptrv2_core.flow import FlowImage
 from taptrv2_core.geometry import UNIT
-from taptrv2_core.motion import FlowImage, MotionPrior
+from taptrv2_core.motion import MotionPrior
 from taptrv2_core.ops import active_backend, use_backend
 from taptrv2_core.refine import Look, Refiner, patches
 

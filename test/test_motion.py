@@ -13,17 +13,9 @@ from tiny import TINY, tiny_model
 from taptrv2_core import Taptr, Tracker, motion, track_video
 from taptrv2_core.engine import SlidingWindow
 from taptrv2_core.evaluation.adapter import RefinedTaptr
+from taptrv2_core.flow import LONGEST_SIDE, FlowImage, follow
 from taptrv2_core.geometry import inverse_sigmoid
-from taptrv2_core.motion import (
-    FLOW_VARIANCE,
-    LONGEST_SIDE,
-    NETWORK_VARIANCE,
-    FlowImage,
-    MotionPrior,
-    filtered,
-    follow,
-    mean_step,
-)
+from taptrv2_core.motion import FLOW_VARIANCE, NETWORK_VARIANCE, MotionPrior, filtered, mean_step
 from taptrv2_core.synthetic import ClipConfig, ClipGenerator
 from taptrv2_core.training.data import to_truth
 from taptrv2_core.training.flow import imitated_flow

@@ -14,8 +14,9 @@ from torch import Tensor
 from taptrv2_core import load_model, motion
 from taptrv2_core.checkpoint import save_checkpoint
 from taptrv2_core.engine import SlidingWindow
+from taptrv2_core.flow import FlowImage
 from taptrv2_core.geometry import UNIT
-from taptrv2_core.motion import FlowImage, MotionPrior
+from taptrv2_core.motion import MotionPrior
 from taptrv2_core.refine import SAMPLES, SIDE, Refiner, patches
 from taptrv2_core.synthetic import ClipConfig, ClipGenerator
 from taptrv2_core.training.data import to_truth

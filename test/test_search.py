@@ -18,7 +18,7 @@ from taptrv2_core.engine import SlidingWindow
 from taptrv2_core.evaluation.adapter import StreamingTaptr
 from taptrv2_core.evaluation.generated import synthetic_dataset
 from taptrv2_core.evaluation.metrics import position_errors
-from taptrv2_core.motion import FlowImage
+from taptrv2_core.flow import FlowImage
 from taptrv2_core.search import LEAST, enlarged, halved
 from taptrv2_core.training.losses import Truth
 from taptrv2_core.training.opinions import fit_opinions

@@ -1,0 +1,105 @@
+"""Points that were lost: what is found again must be what was lost."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from taptrv2_core import Taptr, Tracker, load_model
+from taptrv2_core.doubt import CERTAIN, Doubts, evidence
+from taptrv2_core.evaluation.generated import synthetic_dataset
+
+LOST = torch.tensor([True, False, True])
+NONE = torch.zeros(3, dtype=torch.bool)
+LIKELY, UNLIKELY = torch.tensor([CERTAIN + 1, CERTAIN + 1]), torch.tensor([-1.0, -1.0])
+FRAMES = 12
+
+
+def lost_points() -> Doubts:
+    """Three points, of which the first and the last have just become doubtful."""
+    doubts = Doubts()
+    doubts.add(NONE)
+    doubts.enter(LOST, NONE)
+    return doubts
+
+
+def test_what_looks_otherwise_is_less_likely() -> None:
+    logit, agreement = torch.tensor([4.0, 4.0, 1.0]), torch.tensor([-0.5, -6.0, -0.5])
+    fits, unlike = (evidence(logit, agreement, torch.full((3,), spread)) for spread in (-3.0, 2.0))
+    assert (fits > unlike + 3).all() and fits[0] > max(fits[1:]) and fits[0] > CERTAIN and unlike[0] < 0
+
+
+def test_doubt_ends_when_it_is_certain_or_the_point_rests() -> None:
+    doubts = lost_points()
+    doubts.judge(torch.tensor([0, 2]), LIKELY)
+    assert doubts.doubtful.tolist() == LOST.tolist(), "the newest image may be answered again"
+    doubts.enter(NONE, NONE)
+    assert not doubts.doubtful.any()
+    doubts.enter(LOST, NONE)
+    doubts.judge(torch.tensor([0, 2]), UNLIKELY)
+    doubts.enter(NONE, resting=torch.tensor([True, True, False]))
+    assert doubts.doubtful.tolist() == [False, False, True]
+
+
+def test_a_point_that_is_lost_again_is_doubtful_again() -> None:
+    doubts = lost_points()
+    doubts.judge(torch.tensor([0, 2]), LIKELY)
+    doubts.enter(LOST, NONE)
+    assert doubts.doubtful.tolist() == LOST.tolist()
+
+
+def test_rows_are_those_of_the_points() -> None:
+    doubts = lost_points()
+    doubts.judge(torch.tensor([0]), LIKELY[:1])
+    doubts.add(torch.tensor([True, False]))
+    doubts.keep(torch.tensor([0, 1, 2, 3]))
+    assert doubts.doubtful.tolist() == [True, False, True, True]
+    doubts.enter(torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool))
+    assert doubts.doubtful.tolist() == [False, False, True, True]
+
+
+@pytest.fixture(scope="module")
+def model() -> Taptr:
+    return load_model("small", "cpu")
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[NDArray[np.uint8]]:
+    """Clips (T, H, W, 3)."""
+    return [sample.video for sample in synthetic_dataset(3, FRAMES, seed=1).samples]
+
+
+def corners(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, 2) pixels."""
+    return cv2.goodFeaturesToTrack(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 40, 0.02, 12).reshape(-1, 2)
+
+
+def test_points_of_another_scene_are_not_called_visible(model: Taptr, scenes: list[NDArray[np.uint8]]) -> None:
+    shares = []
+    for before, after in zip(scenes, scenes[1:] + scenes[:1], strict=True):
+        tracker = Tracker(model)
+        tracker.step(before[0])
+        tracker.add_points(corners(before[0]))
+        shares.append([tracker.step(image).visible.mean() for image in after])
+    late = np.mean(shares, axis=0)[-4:]
+    assert late.mean() < 0.08, late
+
+
+def test_points_that_come_back_are_called_visible(model: Taptr, scenes: list[NDArray[np.uint8]]) -> None:
+    """In a picture that has moved, after some of another scene; and stay so."""
+    tracker = Tracker(model)
+    picture, points = scenes[0][0], corners(scenes[0][0])
+    tracker.step(picture)
+    tracker.add_points(points)
+    for image in scenes[1][:4]:
+        tracker.step(image)
+    for index in range(8):
+        step = np.array((12.0 + index, -8.0 - 0.5 * index))
+        shift = np.float32([[1, 0, step[0]], [0, 1, step[1]]])
+        tracks = tracker.step(cv2.warpAffine(picture, shift, (256, 256), borderMode=cv2.BORDER_REFLECT))  # type: ignore[arg-type]
+        there = ((points + step > 16) & (points + step < 240)).all(axis=1)
+        right = tracks.visible & (np.linalg.norm(tracks.xy - (points + step), axis=1) < 4)
+        assert right[there].mean() > 0.8
