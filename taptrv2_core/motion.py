@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from taptrv2_core.doubt import Doubts, evidence
+from taptrv2_core.doubt import Doubts
 from taptrv2_core.flow import FlowImage, follow
 from taptrv2_core.geometry import UNIT, inverse_sigmoid
 from taptrv2_core.refine import Look, Refiner
@@ -165,8 +165,7 @@ class MotionPrior:
         network, factor, constant = search.opinions.tolist()
         index = rows.to(agreement.device)
         own = logit[index].float().cpu()
-        found = evidence(own, agreement[index].float().cpu(), self._spread(rows))
-        self._doubts.judge(rows, found)
+        found = self._doubts.evidence(rows, own, agreement[index].float().cpu(), self._spread(rows))
         self._visible[rows] &= found > 0
         as_agreement = (found - network * own - constant) / max(factor, 1e-6)
         return agreement.index_copy(0, index, as_agreement.clamp(max=0).to(agreement))

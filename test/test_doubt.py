@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from taptrv2_core import Taptr, Tracker, load_model
-from taptrv2_core.doubt import CERTAIN, Doubts, evidence
+from taptrv2_core.doubt import CERTAIN, OLDEST, Doubts
 from taptrv2_core.evaluation.generated import synthetic_dataset
 
 LOST = torch.tensor([True, False, True])
 NONE = torch.zeros(3, dtype=torch.bool)
-LIKELY, UNLIKELY = torch.tensor([CERTAIN + 1, CERTAIN + 1]), torch.tensor([-1.0, -1.0])
+FITS, UNLIKE = -3.0, 2.0
 FRAMES = 12
 
 
@@ -26,34 +26,50 @@ def lost_points() -> Doubts:
     return doubts
 
 
+def judged(doubts: Doubts, spread: float, rows: tuple[int, ...] = (0, 2)) -> list[float]:
+    """The evidence of points that the network calls visible and the search knows."""
+    count = len(rows)
+    logit, agreement = torch.full((count,), 4.0), torch.full((count,), -0.5)
+    return [float(e) for e in doubts.evidence(torch.tensor(rows), logit, agreement, torch.full((count,), spread))]
+
+
 def test_what_looks_otherwise_is_less_likely() -> None:
-    logit, agreement = torch.tensor([4.0, 4.0, 1.0]), torch.tensor([-0.5, -6.0, -0.5])
-    fits, unlike = (evidence(logit, agreement, torch.full((3,), spread)) for spread in (-3.0, 2.0))
-    assert (fits > unlike + 3).all() and fits[0] > max(fits[1:]) and fits[0] > CERTAIN and unlike[0] < 0
+    assert judged(lost_points(), UNLIKE)[0] < 0 < CERTAIN < judged(lost_points(), FITS)[0]
+
+
+def test_the_longer_ago_the_less_is_believed() -> None:
+    doubts, found = lost_points(), []
+    for _ in range(OLDEST + 3):
+        found.append(judged(doubts, UNLIKE)[0])
+        doubts.enter(NONE, NONE)
+    assert (np.diff(found)[: OLDEST - 1] < 0).all() and found[-1] == found[-2]
+    begun = Doubts()
+    begun.add(LOST)
+    assert judged(begun, UNLIKE)[0] == found[-1], "nobody knows where it ever was"
 
 
 def test_doubt_ends_when_it_is_certain_or_the_point_rests() -> None:
     doubts = lost_points()
-    doubts.judge(torch.tensor([0, 2]), LIKELY)
+    judged(doubts, FITS)
     assert doubts.doubtful.tolist() == LOST.tolist(), "the newest image may be answered again"
     doubts.enter(NONE, NONE)
     assert not doubts.doubtful.any()
     doubts.enter(LOST, NONE)
-    doubts.judge(torch.tensor([0, 2]), UNLIKELY)
+    judged(doubts, UNLIKE)
     doubts.enter(NONE, resting=torch.tensor([True, True, False]))
     assert doubts.doubtful.tolist() == [False, False, True]
 
 
 def test_a_point_that_is_lost_again_is_doubtful_again() -> None:
     doubts = lost_points()
-    doubts.judge(torch.tensor([0, 2]), LIKELY)
+    judged(doubts, FITS)
     doubts.enter(LOST, NONE)
     assert doubts.doubtful.tolist() == LOST.tolist()
 
 
 def test_rows_are_those_of_the_points() -> None:
     doubts = lost_points()
-    doubts.judge(torch.tensor([0]), LIKELY[:1])
+    judged(doubts, FITS, rows=(0,))
     doubts.add(torch.tensor([True, False]))
     doubts.keep(torch.tensor([0, 1, 2, 3]))
     assert doubts.doubtful.tolist() == [True, False, True, True]
