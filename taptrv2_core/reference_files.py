@@ -109,7 +109,7 @@ def write_reference(
         names: of the N points; empty: they have none.
 
     Raises:
-        QueryError: the picture or the points cannot be used, or the files not be written; what was there is as it was.
+        QueryError: the picture or the points cannot be used, or the files not be written; each is whole, or as it was.
         MissingPackageError: PyYAML is not installed.
     """
     path = _yaml_path(path)
@@ -196,12 +196,15 @@ def _text(values: Mapping[Any, Any], key: str) -> str:
 def _refuse_unknown(values: Mapping[Any, Any], known: tuple[str, ...]) -> None:
     unknown = [key for key in values if key not in known]
     if unknown:
-        raise QueryError(f"'{unknown[0]}' is not known; known are {', '.join(known)}")
+        raise QueryError(f"{str(unknown[0])!r} is not known; known are {', '.join(known)}")
 
 
 def _replace(files: dict[Path, bytes]) -> None:
     """Write files beside their places, then rename them, so that each is whole or as it was. Raises QueryError."""
     beside = {path: path.with_name(f"{path.name}.partial") for path in files}
+    for path in files:
+        if path.is_dir():  # told before anything is replaced
+            raise QueryError(f"{path}: cannot be written: it is a folder")
     try:
         for path, content in files.items():
             with beside[path].open("wb") as file:

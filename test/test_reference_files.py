@@ -158,3 +158,11 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     assert reference.group == "first"
     np.testing.assert_array_equal(reference.image, PICTURE)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["mug.png", "mug.yaml"]
+
+
+def test_a_folder_of_that_name_is_told_before_the_picture_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mug.yaml").mkdir()
+    (tmp_path / "mug.png").write_bytes(b"another's")
+    with pytest.raises(QueryError, match=r"mug\.yaml: cannot be written: it is a folder"):
+        write_reference(tmp_path / "mug.yaml", PICTURE, XY)
+    assert (tmp_path / "mug.png").read_bytes() == b"another's"
