@@ -112,7 +112,7 @@ class Camera:
         self.context.session.monitor.timings.append((time.monotonic() - frame.received.arrived, step))
 
     def on_reset(self, reason: str) -> None:
-        """All images and points were forgotten."""
+        """All images were forgotten, and all points but those of references."""
         for part in self.parts:
             self._guarded(part.on_reset, reason)
 

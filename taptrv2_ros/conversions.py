@@ -22,6 +22,7 @@ __all__ = [
     "frame_message",
     "image_to_rgb",
     "raw_image",
+    "rgb_message",
     "to_depth",
     "to_rgb",
 ]
@@ -46,6 +47,12 @@ def compressed_to_rgb(message: CompressedImage) -> RgbImage:
 def to_rgb(message: Image | CompressedImage) -> RgbImage:
     """Either kind of image message as (H, W, 3) uint8 RGB."""
     return image_to_rgb(message) if isinstance(message, Image) else compressed_to_rgb(message)
+
+
+def rgb_message(image: RgbImage) -> Image:
+    """An (H, W, 3) uint8 RGB image as a message without a header."""
+    data = array("B", image.tobytes())  # one by one, as a list of numbers, takes milliseconds
+    return Image(height=image.shape[0], width=image.shape[1], step=3 * image.shape[1], encoding="rgb8", data=data)
 
 
 def frame_message(frame: Frame) -> Image | CompressedImage:

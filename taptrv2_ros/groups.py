@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +38,9 @@ class Groups:
         for point in ids:
             self._group_of.pop(point, None)
 
-    def clear(self) -> None:
-        """No point is tracked any more."""
-        self._group_of.clear()
+    def keep(self, ids: Collection[int]) -> None:
+        """No other points are tracked any more."""
+        self._group_of = {point: group for point, group in self._group_of.items() if point in ids}
 
     def members(self, name: str) -> list[int]:
         """Ids of a group's points. Raises PointError naming the groups there are, if there is no such group."""

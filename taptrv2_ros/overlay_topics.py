@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 from taptrv2_core.drawing import DrawStyle, PointDrawer
@@ -21,7 +22,7 @@ class OverlayTopics(CameraPart):
     """Raw and as JPEG, each only while somebody subscribes, in a thread of its own, so that tracking never waits.
 
     When images come faster than they can be drawn, the newest wins. Pictures have the camera's size, so that a click in
-    one is a click in the camera's image.
+    one is a click in the camera's image. Points of references are drawn from when they are found.
     """
 
     def __init__(self, context: CameraContext) -> None:
@@ -52,7 +53,9 @@ class OverlayTopics(CameraPart):
                 self._drawer.reset()
                 self._resets = tracked.reset_count
             tracks, header = tracked.result.tracks, tracked.result.header
-            picture = self._drawer.draw(tracked.frame.rgb, tracks.ids, tracks.xy, tracks.visible)
+            sought = np.isin(tracks.ids, list(tracked.sought))[:, None]
+            places = np.where(sought, np.float32(np.nan), tracks.xy)  # which leaves them out
+            picture = self._drawer.draw(tracked.frame.rgb, tracks.ids, places, tracks.visible)
             if self._raw.get_subscription_count():
                 size = {"height": picture.shape[0], "width": picture.shape[1], "step": 3 * picture.shape[1]}
                 self._raw.publish(Image(header=header, encoding="rgb8", data=array("B", picture.tobytes()), **size))

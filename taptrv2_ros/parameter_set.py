@@ -12,7 +12,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from taptrv2_ros.parameters import Change, ParameterError, Parameters, default_of, expectation
+from taptrv2_ros.parameters import INHERITED, Change, ParameterError, Parameters, default_of, expectation
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _TABLE = {item.name: item for item in fields(Parameters)}
@@ -34,7 +34,8 @@ class ParameterSet:
         for camera in filter(None, self.cameras):
             for name, item in _TABLE.items():
                 if item.metadata["per_camera"] is not None:
-                    default = item.metadata["per_camera"].format(camera=camera)
+                    own = item.metadata["per_camera"]
+                    default = self._values[name] if own == INHERITED else own.format(camera=camera)
                     self._declare(f"{camera}.{name}", item, default)
 
     @property
@@ -80,7 +81,7 @@ class ParameterSet:
             return f"parameter '{name}' is '{value}', which is none of {', '.join(choices)}"
         if item.name == "image_topic" and not value:
             return f"parameter '{name}' is empty; give the topic of the camera's images"
-        if item.metadata["per_camera"] is not None and value:  # the topics, and only they, are each camera's own
+        if item.metadata["per_camera"] not in (None, INHERITED) and value:  # topics, and only they
             try:
                 self._node.resolve_topic_name(value)
             except Exception as error:  # of the C library, which one differs between versions

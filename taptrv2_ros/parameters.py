@@ -22,6 +22,10 @@ class Change(Enum):
     NEVER = "when the node starts"
 
 
+INHERITED = "inherited"
+"""As `_parameter`'s ``per_camera``: a named camera has, unless it is given its own, what the node has."""
+
+
 def _parameter(
     default: Any,
     description: str,
@@ -32,7 +36,7 @@ def _parameter(
     per_camera: str | None = None,
 ) -> Any:
     """``per_camera``: each named camera has one of its own, ``<camera>.<name>``, with this default, in which
-    ``{camera}`` stands for its name."""
+    ``{camera}`` stands for its name, or with the node's value (INHERITED)."""
     meta = {
         "description": description, "limits": limits, "choices": choices, "change": change, "per_camera": per_camera,
     }  # fmt: skip
@@ -131,6 +135,12 @@ class Parameters:
         "After how many committing windows (of 4 images each) a point's appearance is renewed from the newest images; "
         "larger follows slower changes and drifts less.",
         limits=(1, 10_000),
+    )
+    references: list[str] = _parameter(  # noqa: RUF009
+        [""],
+        "Files of references (YAML, as teach writes them), whose points are looked for from the first image on, and "
+        "again when tracking starts anew. An empty name is none.",
+        per_camera=INHERITED,
     )
     target_points: int = _parameter(
         0,

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
-from taptrv2_core import PointError
+from taptrv2_core import ImageError, PointError
+from taptrv2_core.encodings import ConversionError
 from taptrv2_ros.parameters import Parameters
 from taptrv2_ros.session import TrackedFrame, TrackingSession
 from taptrv2_ros.worker import Worker, WorkerStopped
@@ -57,7 +58,7 @@ class CameraContext:
         try:
             self.worker.check()
             change()
-        except (PointError, WorkerStopped) as error:
+        except (PointError, ImageError, ConversionError, WorkerStopped) as error:
             self.node.get_logger().warning(f"{what} refused: {error}")
             reason = str(error)
         except Exception as error:  # nobody foresaw it; the client is told, and the node goes on
@@ -100,7 +101,7 @@ class CameraPart:
         """An image was tracked. In the worker's thread, in the order of parts.py; the session may be used."""
 
     def on_reset(self, reason: str) -> None:
-        """All images and points were forgotten. In the worker's thread."""
+        """All images were forgotten, and all points but those of references. In the worker's thread."""
 
     def on_change(self) -> None:
         """Parameters or limits of the camera changed, or it became active or inactive."""

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from taptrv2_core import PointError
+from taptrv2_core.encodings import RgbImage
+from taptrv2_ros.conversions import to_rgb
 from taptrv2_ros.messages import fill_list, float_array, id_array
 from taptrv2_ros.part import CameraContext, CameraPart
 from taptrv2_ros.qos import SERVICES
-from taptrv2_ros.srv import AddPoints, AddRegion, ClearPoints, ListPoints, RemovePoints
+from taptrv2_ros.srv import AddPoints, AddReference, AddRegion, ClearPoints, ListPoints, RemovePoints
 
-Response = TypeVar("Response", AddPoints.Response, AddRegion.Response, RemovePoints.Response, ClearPoints.Response)
+Response = TypeVar(
+    "Response",
+    AddPoints.Response,
+    AddRegion.Response,
+    AddReference.Response,
+    RemovePoints.Response,
+    ClearPoints.Response,
+)
 
 
 class PointServices(CameraPart):
@@ -25,6 +35,7 @@ class PointServices(CameraPart):
             for kind, name, callback in (
                 (AddPoints, "add_points", self._on_add),
                 (AddRegion, "add_region", self._on_region),
+                (AddReference, "add_reference", self._on_reference),
                 (RemovePoints, "remove_points", self._on_remove),
                 (ClearPoints, "clear_points", self._on_clear),
                 (ListPoints, "list_points", self._on_list),
@@ -58,6 +69,14 @@ class PointServices(CameraPart):
 
         return self._answer("add_region", add, response)
 
+    def _on_reference(self, request: AddReference.Request, response: AddReference.Response) -> AddReference.Response:
+        def add() -> None:
+            picture = _picture(request)
+            ids = self.context.run(lambda: self._points.add_reference(picture, request.x, request.y, request.group))
+            response.ids = id_array(ids)
+
+        return self._answer("add_reference", add, response)
+
     def _on_remove(self, request: RemovePoints.Request, response: RemovePoints.Response) -> RemovePoints.Response:
         def remove() -> None:
             response.removed = self.context.run(lambda: self._points.remove(request.ids, request.group))
@@ -81,3 +100,11 @@ class PointServices(CameraPart):
         response.message = self.context.request(service, change)
         response.success = not response.message
         return response
+
+
+def _picture(request: AddReference.Request) -> RgbImage:
+    """The one that was sent."""
+    given = [message for message in (request.image, request.compressed) if len(message.data)]
+    if len(given) != 1:
+        raise PointError(f"{len(given)} pictures came: send one, either image or compressed, and leave the other empty")
+    return to_rgb(given[0])

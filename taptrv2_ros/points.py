@@ -9,7 +9,8 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 
-from taptrv2_core import PointError, Queries, Tracker
+from taptrv2_core import PointError, Queries, Tracker, Tracks
+from taptrv2_core.encodings import RgbImage
 from taptrv2_core.fast.allocator import is_out_of_memory, release_freed_memory
 from taptrv2_core.regions import points_in_region
 from taptrv2_ros.groups import AUTOMATIC, CLICKED, Groups
@@ -25,6 +26,7 @@ class Points:
 
     Attributes:
         make_room: called with a number of points that are about to be added; gives up points nobody asked for.
+        sought: points of references that were not found yet, so that nothing is known of where they are.
     """
 
     def __init__(self, tracker: Tracker, topic: Callable[[], str]) -> None:
@@ -33,6 +35,7 @@ class Points:
         self._topic = topic
         self.groups = Groups()
         self.make_room: Callable[[int], None] = lambda _: None
+        self.sought: frozenset[int] = frozenset()
 
     def spread(
         self, x: Coordinates, y: Coordinates, count: int, spacing: float
@@ -50,6 +53,29 @@ class Points:
         """Add points (pixels) at the image of that stamp, 0 meaning the newest, to a group; returns their ids."""
         self.groups.check(group)
         return self._add(x, y, nanoseconds(stamp), group)
+
+    def add_reference(self, picture: RgbImage, x: Coordinates, y: Coordinates, group: str = "") -> list[int]:
+        """Look for points (pixels) of a picture that is not part of the stream, as `look_for` does, but once there is a
+        stream, so that a picture too large for it is refused."""
+        self._image_size()
+        return self.look_for(picture, _pairs(x, y), group)
+
+    def look_for(self, picture: RgbImage, xy: NDArray[np.float64], group: str = "") -> list[int]:
+        """The same, also before the first image, which they wait for; ``xy`` (N, 2). Raises ImageError too."""
+        self.groups.check(group)
+        ids = self._granted(len(xy), lambda: self._tracker.add_reference(picture, xy), group)
+        self.sought |= set(ids)
+        return ids
+
+    def see(self, tracks: Tracks) -> None:
+        """What was found in an image."""
+        if self.sought:
+            self.sought -= set(tracks.ids[tracks.visible].tolist())
+
+    def start_anew(self) -> None:
+        """The tracker was reset: what it still has, points of references, is to be found again."""
+        self.sought = frozenset(self._tracker.queries().ids.tolist())
+        self.groups.keep(self.sought)
 
     def click(self, x: float, y: float, stamp: Time) -> None:
         """Add a point where somebody clicked.
@@ -70,8 +96,9 @@ class Points:
 
     def clear(self) -> int:
         """Remove all points; returns how many there were."""
-        self.groups.clear()
-        return self._tracker.clear()
+        count = self._tracker.num_points
+        self.forget(self._tracker.queries().ids.tolist())
+        return count
 
     def tracked(self) -> tuple[Queries, Time]:
         """What is tracked, and the stamp of the newest image (0 before the first)."""
@@ -88,20 +115,24 @@ class Points:
         gone = list(ids)
         self._tracker.remove_points(gone)
         self.groups.forget(gone)
+        self.sought -= set(gone)
 
     def _add(self, x: Coordinates, y: Coordinates, picked: int, group: str) -> list[int]:
         self._image_size()
-        if len(x) != len(y):
-            raise PointError(f"{len(x)} values of x but {len(y)} of y; each point needs both")
-        if len(x) > self._tracker.max_points - self._tracker.num_points:
-            self.make_room(len(x))
+        xy = _pairs(x, y)
+        return self._granted(len(xy), lambda: self._tracker.add_points(xy, picked if picked else None), group)
+
+    def _granted(self, count: int, add: Callable[[], list[int]], group: str) -> list[int]:
+        """Ids of so many points that are added to a group, where there is room and memory."""
+        if count > self._tracker.max_points - self._tracker.num_points:
+            self.make_room(count)
         try:
-            ids = self._tracker.add_points(np.stack((x, y), axis=-1), picked if picked else None)
+            ids = add()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             release_freed_memory()
-            raise PointError(f"the device has no memory for {len(x)} more points: {error}") from error
+            raise PointError(f"the device has no memory for {count} more points: {error}") from error
         self.groups.assign(ids, group)
         return ids
 
@@ -115,3 +146,10 @@ class Points:
                 f"published (ros2 topic hz {topic}) and that image_topic and image_transport are right"
             )
         return size
+
+
+def _pairs(x: Coordinates, y: Coordinates) -> NDArray[np.float64]:
+    """(N, 2) x, y."""
+    if len(x) != len(y):
+        raise PointError(f"{len(x)} values of x but {len(y)} of y; each point needs both")
+    return np.stack((x, y), axis=-1).astype(np.float64)

@@ -11,7 +11,7 @@ from typing import Protocol
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from taptrv2_core import EncodedImage, ImageError, Taptr, Tracker, Tracks
+from taptrv2_core import EncodedImage, ImageError, PointError, Taptr, Tracker, Tracks
 from taptrv2_core.fast.allocator import is_out_of_memory, release_freed_memory, trim_heap
 from taptrv2_core.images import checked_image
 from taptrv2_core.stamps import Continuity
@@ -68,6 +68,8 @@ class TrackedFrame:
     image_size: tuple[int, int]
     """(height, width) in pixels."""
     reset_count: int
+    sought: frozenset[int] = frozenset()
+    """Points of references that were not found yet: where they are said to be means nothing."""
 
 
 class TrackingSession:
@@ -77,7 +79,7 @@ class TrackingSession:
         topic: the images' full name, for messages that say where to look.
 
     Attributes:
-        on_reset: called with the reason whenever all images and points were forgotten.
+        on_reset: called with the reason whenever all images, and all points but those of references, were forgotten.
         on_limit: called when memory ran out and `max_points` was lowered.
         to_rgb: converts images; raises ConversionError.
         points: answers requests about points.
@@ -158,7 +160,9 @@ class TrackingSession:
         self._headers[tracks.frame_index] = header
         older = tuple(FrameResult(t, self._headers[t.frame_index]) for t in tracks.refined if t.final)
         self._forget_headers()
-        return TrackedFrame(frame, FrameResult(tracks, header), older, encoded.size, self.counters.resets)
+        self.points.see(tracks)
+        result = FrameResult(tracks, header)
+        return TrackedFrame(frame, result, older, encoded.size, self.counters.resets, self.points.sought)
 
     def lose(self, error: Exception) -> None:
         """An image failed before the tracker took it in, which therefore is as it was. Where memory ran out, it goes on
@@ -174,13 +178,15 @@ class TrackingSession:
             self._reset("tracking failed")
         else:  # it failed in the first image, perhaps again: nothing is lost, so nothing more to tell
             self._tracker.reset()
+        if is_out_of_memory(error) and self._tracker.num_points:  # references, which would need as much again
+            self._shed(error)
 
     def _fault(self, error: Exception) -> None:
         trace = "".join(traceback.format_exception(error))
         self._refuse(f"{type(error).__name__}: {error}", f"tracking failed in an image on '{self.topic}': {trace}")
 
     def _step(self, encoded: EncodedImage, stamp: int) -> Tracks:
-        self._tracker.take(encoded, stamp)
+        self._take(encoded, stamp)
         while True:
             try:
                 return self._tracker.answer()
@@ -188,6 +194,18 @@ class TrackingSession:
                 if not is_out_of_memory(error) or not self._tracker.num_points:
                     raise
                 self._shed(error)
+
+    def _take(self, encoded: EncodedImage, stamp: int) -> None:
+        """The tracker takes an image in; points that cannot be followed in a stream of its size are given up."""
+        while True:
+            try:
+                return self._tracker.take(encoded, stamp)
+            except PointError as error:
+                if not error.ids:
+                    raise
+                self.points.forget(error.ids)
+                why = str(error).partition("; remove")[0]
+                self._logger.error(f"'{self.topic}': {len(error.ids)} points are given up: {why}")
 
     def _shed(self, error: Exception) -> None:
         """Give up half of the points, the node's own first, then the newest; take no more than are left from now on."""
@@ -206,12 +224,12 @@ class TrackingSession:
     def _reset(self, reason: str) -> None:
         points = self._tracker.num_points
         self._tracker.reset()
-        self.points.groups.clear()
+        self.points.start_anew()
         self._headers.clear()
         trim_heap()
         self.counters.resets += 1
         self.monitor.reset_reason = reason
-        self._warn_of_reset(reason, points)
+        self._warn_of_reset(reason, points - self._tracker.num_points)
         self.on_reset(reason)
 
     def _warn_of_reset(self, reason: str, points: int) -> None:
@@ -219,8 +237,10 @@ class TrackingSession:
         now = time.monotonic()
         again, self.monitor.last_reset = now - self.monitor.last_reset < _AT_ONCE, now
         if not again:
+            kept = self._tracker.num_points
             self._logger.warning(
                 f"'{self.topic}': {reason}: tracking starts anew, {points} points are forgotten (add them again)"
+                + (f", {kept} of references are looked for" if kept else "")
             )
         elif not self._restless:
             self._logger.warning(

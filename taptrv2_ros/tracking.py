@@ -15,6 +15,7 @@ from taptrv2_ros.parameter_set import ParameterSet
 from taptrv2_ros.parameters import Parameters
 from taptrv2_ros.part import CameraContext
 from taptrv2_ros.session import Received, TrackingSession
+from taptrv2_ros.taught import look_for_files
 from taptrv2_ros.worker import Worker
 
 _ANSWER = 10.0  # seconds until a request is answered; a hundred thousand points in a region take some
@@ -79,6 +80,7 @@ class Tracking:
             self._node.resolve_topic_name(own.wire_topic),
             self._node.get_logger(),
         )
+        look_for_files(session.points, own.references)
         context = CameraContext(self._node, name, own, session, self._worker, self._images, self._requests)
         camera = Camera(context)
         session.on_reset, session.on_limit, session.to_rgb = camera.on_reset, camera.on_limit, self._to_rgb

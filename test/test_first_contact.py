@@ -12,7 +12,7 @@ from rclpy.service import Service
 from ros_harness import Robot, node_in_this_process, wait_until
 
 from taptrv2_core.demos.click import ClickError
-from taptrv2_ros import click_page, first_contact
+from taptrv2_ros import click_page, client, first_contact
 from taptrv2_ros.srv import ClearPoints, ListPoints
 
 
@@ -44,7 +44,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[type]:
 def page(robot: Robot) -> click_page.LiveStage:
     """Has seen the services of the points, asked none yet."""
     stage = click_page.LiveStage(robot.node, "camera/image_raw", "/taptr")
-    wait_until(lambda: all(client.service_is_ready() for client in stage._clients.values()), "services")
+    wait_until(stage._services.ready, "services")
     return stage
 
 
@@ -61,6 +61,6 @@ def test_of_the_click_page(robot: Robot, answered: list[type]) -> None:
 
 def test_the_click_page_gives_up(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Service, "send_response", lambda *_: None)
-    monkeypatch.setattr(click_page, "_ANSWER", 0.5)
+    monkeypatch.setattr(client, "ANSWER", 0.5)
     with pytest.raises(ClickError, match=r"list_points did not answer within 0\.5 s"):
         page(robot).clear()

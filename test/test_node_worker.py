@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 import pytest
 import torch
 
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
 from builtin_interfaces.msg import Time
-from camera_process import camera_message
-from ros_harness import SIZE, wait_until
+from ros_harness import wait_until
+from session_harness import Log, ScarceTaptr, track
 from tiny import tiny_model
 
-from taptrv2_core import PointError, Taptr, encode_images
+from taptrv2_core import PointError
 from taptrv2_core.stamps import Continuity, StampWatch
-from taptrv2_ros.session import Received, TrackedFrame, TrackingSession
+from taptrv2_ros.session import TrackedFrame, TrackingSession
 from taptrv2_ros.worker import Worker, WorkerStopped
-
-FIRST = Continuity(0, "")
 
 
 def test_the_newest_item_wins_and_the_others_are_counted() -> None:
@@ -146,32 +143,6 @@ def test_stopping_refuses_the_calls_that_wait() -> None:
     go_on.set()
 
 
-class Log:
-    """A logger that remembers."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-        self.warnings: list[str] = []
-        self.error, self.warning = self.errors.append, self.warnings.append
-
-    def info(self, message: str) -> None:
-        """Not of interest."""
-
-
-def track(session: TrackingSession, index: int, continuity: Continuity = FIRST, **order: Any) -> TrackedFrame | None:
-    """One image through a session, as the node does it."""
-    message = camera_message(index, order.get("size", SIZE), False, order.get("fault", ""))
-    frame = session.prepare(Received(message, continuity, time.monotonic()))
-    if frame is None:
-        return None
-    try:
-        (encoded,) = encode_images(session._tracker.model, [frame.rgb])
-    except Exception as error:
-        session.lose(error)
-        return None
-    return session.track(frame, encoded)
-
-
 def test_an_unforeseen_error_starts_anew_and_is_told_once() -> None:
     log, model = Log(), tiny_model()
     session = TrackingSession(model, 8, 1, "/test/image_raw", log)
@@ -201,24 +172,6 @@ def test_an_unforeseen_error_starts_anew_and_is_told_once() -> None:
     assert "Traceback" in error
     (warning,) = log.warnings
     assert "1 points are forgotten" in warning
-
-
-class ScarceTaptr(Taptr):
-    """A network on a device that has memory for so many points."""
-
-    room = 8
-
-    def decode(self, content: torch.Tensor, *rest: Any) -> Any:
-        self._allocate(content.shape[2])
-        return super().decode(content, *rest)
-
-    def initial_content(self, memory: Any, position: torch.Tensor) -> torch.Tensor:
-        self._allocate(position.shape[1])
-        return super().initial_content(memory, position)
-
-    def _allocate(self, points: int) -> None:
-        if points > self.room:
-            raise torch.cuda.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {points} GiB")
 
 
 def test_out_of_memory_drops_to_fewer_points_and_goes_on() -> None:
