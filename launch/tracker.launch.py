@@ -7,6 +7,7 @@ Values come from the config file; an argument given on the command line wins ove
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -24,11 +25,12 @@ PARAMETERS = {
     "image_transport": "raw or compressed",
     "weights": "shipped name or checkpoint file",
     "device": "auto, cpu, cuda, cuda:1, ...",
+    "references": "files of points to look for: one, or a list in brackets",
     "target_points": "points the node keeps on corners by itself",
     "depth_topic": "topic of registered depth images, for points in space",
     "use_sim_time": "true: the clock is that of a simulator or recording (/clock)",
 }
-TYPES = {"autostart": bool, "use_sim_time": bool, "target_points": int}  # of the others: str
+TYPES = {"autostart": bool, "use_sim_time": bool, "target_points": int, "references": list[str]}  # of the others: str
 
 
 def start_node(context: LaunchContext) -> list[LifecycleNode]:
@@ -53,11 +55,14 @@ def start_node(context: LaunchContext) -> list[LifecycleNode]:
 
 def value_of(name: str, context: LaunchContext) -> ParameterValue:
     """An argument as a parameter; raises RuntimeError that names it if it has another type."""
+    text = LaunchConfiguration(name).perform(context)
+    if TYPES.get(name) == list[str] and not text.startswith("["):
+        context.launch_configurations[name] = json.dumps([text])  # one file needs no brackets
     value = ParameterValue(LaunchConfiguration(name), value_type=TYPES.get(name, str))
     try:
         value.evaluate(context)
     except ValueError as error:
-        raise RuntimeError(f"{name}:={LaunchConfiguration(name).perform(context)}: {error}") from None
+        raise RuntimeError(f"{name}:={text}: {error}") from None
     return value
 
 

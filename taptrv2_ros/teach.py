@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,6 @@ from taptrv2_ros.messages import nanoseconds
 from taptrv2_ros.msg import PointTracks
 from taptrv2_ros.parameters import Parameters
 
-MARGIN = 40
-"""Pixels around the points that a cut-out has: the network tells a point by what is around it, too."""
-
 
 @dataclass(frozen=True)
 class Taught:
@@ -61,8 +59,7 @@ def main(args: Sequence[str] | None = None) -> int:
             rgb = to_rgb(image)
         except ConversionError as error:
             raise ClientError(f"the camera's image cannot be used: {error}") from error
-        margin = None if options.whole else options.margin
-        taught = choose(rgb, tracks, options.group, options.ids, margin)
+        taught = choose(rgb, tracks, options.group, options.ids, options.margin)
         write_reference(options.file, taught.picture, taught.xy, taught.group)
         print(_said(options.file, taught))
 
@@ -108,10 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--group", default="", help="the points of this group (default: all that clients added)")
     which.add_argument("--ids", type=int, nargs="+", default=[], metavar="ID", help="these points")
     parser.add_argument(
-        "--margin", type=_pixels, default=MARGIN, metavar="PIXELS",
-        help="cut the picture out around the points, with so many pixels more (default %(default)s)",
+        "--margin", type=_pixels, metavar="PIXELS",
+        help="cut the picture out around the points, with so many pixels more; less is found then (default: all of it)",
     )  # fmt: skip
-    parser.add_argument("--whole", action="store_true", help="the whole picture: where points are all over the scene")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     parser.add_argument("--topic", help="of the images (default: as the node's parameters have it)")
     add_tracker_options(parser)
@@ -158,12 +154,17 @@ def _topic(node: Node, tracker: str, camera: str) -> str:
     name = tracker_name(tracker, "")
     own = f"{camera}.image_topic" if camera else "image_topic"
     services = Services(node, {GetParameters: f"{name}/get_parameters"}, GetParameters)
-    request = GetParameters.Request(names=["cameras", own, "image_transport"])
-    cameras, topic, transport = map(parameter_value_to_python, services.call(GetParameters, request, PATIENCE).values)
-    if not topic or bool(camera) != any(cameras):
+
+    def ask(*names: str) -> list[Any]:
+        values = services.call(GetParameters, GetParameters.Request(names=names), PATIENCE).values
+        return [parameter_value_to_python(value) for value in values]
+
+    (cameras,) = ask("cameras") or [[]]
+    if camera not in (cameras or [""]):
         there = ", ".join(filter(None, cameras))
         has = f"has the cameras {there}: say which with --camera" if there else "has no named cameras"
         raise ClientError(f"{name} {has}")
+    topic, transport = ask(own, "image_transport")
     wire = Parameters(image_topic=topic, image_transport=transport).wire_topic
     return wire if wire.startswith("/") else f"{name.rpartition('/')[0]}/{wire}"
 

@@ -31,7 +31,7 @@ from taptrv2_ros.executors import spinning
 from taptrv2_ros.first_contact import FirstContact
 from taptrv2_ros.lifecycle import TrackerNode
 from taptrv2_ros.msg import PointTracks, TrackerStatus
-from taptrv2_ros.srv import AddPoints, AddRegion, ClearPoints, ListPoints, RemovePoints
+from taptrv2_ros.srv import AddPoints, AddReference, AddRegion, ClearPoints, ListPoints, RemovePoints
 
 SIZE = (48, 64)
 IMAGES = "/test/image_raw"
@@ -92,7 +92,7 @@ class Robot:
         self.node.create_subscription(TrackerStatus, f"{prefix}/status", self.status.append, latched)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         kinds = {"add_points": AddPoints, "add_region": AddRegion, "remove_points": RemovePoints}
-        kinds |= {"clear_points": ClearPoints, "list_points": ListPoints}
+        kinds |= {"clear_points": ClearPoints, "list_points": ListPoints, "add_reference": AddReference}
         self._clients = {kind: self.node.create_client(kind, f"{prefix}/{name}") for name, kind in kinds.items()}
         supervising = {"change_state": ChangeState, "set_parameters": SetParameters, "get_state": GetState}
         self._others = {kind: self.node.create_client(kind, f"/taptr/{name}") for name, kind in supervising.items()}
@@ -128,6 +128,9 @@ class Robot:
 
     def add_region(self, xy: list[tuple[float, float]], **fields: Any) -> AddRegion.Response:
         return self.call(AddRegion, x=array("f", [p[0] for p in xy]), y=array("f", [p[1] for p in xy]), **fields)
+
+    def add_reference(self, xy: list[tuple[float, float]], **fields: Any) -> AddReference.Response:
+        return self.call(AddReference, x=array("f", [p[0] for p in xy]), y=array("f", [p[1] for p in xy]), **fields)
 
     def remove(self, ids: list[int], group: str = "") -> RemovePoints.Response:
         return self.call(RemovePoints, ids=array("Q", ids), group=group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -30,6 +31,7 @@ ARGUMENTS: dict[str, Any] = {
     "image_transport": "compressed",
     "weights": "12.pt",
     "device": "cpu",
+    "references": ["a.yaml", "b.yaml"],
     "target_points": 7,
     "depth_topic": "/cam/depth",
     "use_sim_time": True,
@@ -96,7 +98,7 @@ def parameters_of(node: str, names: list[str]) -> dict[str, Any]:
 
 
 def test_every_argument_reaches_the_node(tmp_path: Path) -> None:
-    text = {name: str(value).lower() if isinstance(value, bool) else value for name, value in ARGUMENTS.items()}
+    text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in ARGUMENTS.items()}
     with Launched(
         tmp_path / "log", "namespace:=one", *(f"{name}:={value}" for name, value in text.items())
     ) as launched:

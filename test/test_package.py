@@ -137,7 +137,7 @@ def test_colcon_installs_everything() -> None:
     assert node.parent.parent == config.parent.parent
 
 
-@pytest.mark.parametrize("script", ["taptr", "evaluate_bag", "click_page", "tracker_node"])
+@pytest.mark.parametrize("script", ["taptr", "evaluate_bag", "click_page", "teach", "add_reference", "tracker_node"])
 def test_a_program_without_torch_says_so_in_one_line(tmp_path: Path, script: str) -> None:
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
