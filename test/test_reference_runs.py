@@ -20,6 +20,7 @@ from taptrv2_core.cli import evaluate_bags, main
 from taptrv2_core.query_files import Query, read_queries
 from taptrv2_core.reference_files import Reference, write_reference
 from taptrv2_core.tracking_run import Follower, PointSource, TrackedFrame
+from taptrv2_core.tracking_run.outputs.found import FoundPoints
 from taptrv2_core.tracking_run.outputs.tapvid import TapVidArrays
 from taptrv2_core.tracking_run.points import Label
 
@@ -89,6 +90,15 @@ def test_the_arrays_ask_for_it_where_it_was_found(tmp_path: Path) -> None:
     with np.load(tmp_path / "tracks.npz") as found:
         assert (~found["occluded"].T).tolist() == [[bool(v) for v in row] for row in seen]
         np.testing.assert_allclose(found["points"][0, 0] * 63, (10, 15), rtol=1e-6)
+
+
+def test_it_is_drawn_from_when_it_is_found() -> None:
+    found = FoundPoints({0: Label("", "", reference=True), 1: Label("", "")})
+    tracks = Tracker(tiny_model()).step(np.zeros((64, 64, 3), np.uint8))
+    ids, x = np.array([0, 1, 2]), np.float32([1, 2, 3])
+    for visible, shown in [([0, 0, 0], [0, 1, 1]), ([1, 0, 0], [1, 1, 1]), ([0, 0, 0], [1, 1, 1])]:
+        places = found.places(replace(tracks, ids=ids, x=x, y=x, visible=np.array(visible, bool)))
+        np.testing.assert_array_equal(places[:, 0], np.where(shown, x, np.nan))
 
 
 def test_track(mug: Path, bag: Path, weights: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Makes pictures that the documents show: tools/run.sh python tools/pictures.py [NAME ...].
 
-Names: demo, report, rainbow, sticker, click; all without any. The generated clips and the shipped weights are used;
-pages are shown by a real browser (chromium, chromium-driver, and selenium from requirements/dev.txt).
+Names: demo, report, rainbow, sticker, click, references; all without any. The generated clips and the shipped weights
+are used; pages are shown by a real browser (chromium, chromium-driver, and selenium from requirements/dev.txt).
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from taptrv2_core import load_model
+from taptrv2_core import Tracker, load_model
 from taptrv2_core.cli import main as taptr
 from taptrv2_core.demos.click import VideoStage, serve
 from taptrv2_core.demos.source import open_images
+from taptrv2_core.drawing import DrawStyle, PointDrawer
+from taptrv2_core.evaluation.generated import synthetic_dataset
+from taptrv2_core.seeding import spread_corners
 from taptrv2_ros.demo.__main__ import main as live_demo
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,6 +123,26 @@ def click() -> None:
         save(IMAGES / "demo_click.jpg", screenshot(driver))
 
 
+def references() -> None:
+    """A part cut out of a clip's first image, and its points in later images, in other light."""
+    *_, sample = synthetic_dataset(5, 40, 360, seed=2).samples
+    top, bottom, left, right = 60, 315, 20, 300
+    picture = sample.video[0, top:bottom, left:right]
+    xy = spread_corners(picture, 24)
+    tracker = Tracker(load_model("small", dtype="auto"))
+    ids = tracker.add_reference(picture, xy)
+    style = DrawStyle(radius=10, tail=0, brightness=1)
+    panel = np.full_like(sample.video[0], 255)
+    panel[top:bottom, left:right] = PointDrawer(style).draw(picture, ids, xy, np.ones(len(ids), bool))
+    panels = [panel]
+    for number in range(6, 28):
+        image = (sample.video[number] * (0.75, 0.65, 0.5)).astype(np.uint8)
+        tracks = tracker.step(image)
+        if number in (10, 19, 27):
+            panels += [panel[:, :8], PointDrawer(style).draw(image, tracks.ids, tracks.xy, tracks.visible)]
+    save(IMAGES / "references.jpg", np.hstack(panels)[..., ::-1])
+
+
 def screenshot(driver: Any) -> Any:
     """What a browser shows, (H, W, 3) BGR."""
     return cv2.imdecode(np.frombuffer(driver.get_screenshot_as_png(), np.uint8), cv2.IMREAD_COLOR)
@@ -139,6 +162,7 @@ if __name__ == "__main__":
         "rainbow": lambda: strip("rainbow", (4, 14, 24, 40)),
         "sticker": lambda: strip("sticker", (0, 12, 16, 24)),
         "click": click,
+        "references": references,
     }
     for name in sys.argv[1:] or makers:
         makers[name]()

@@ -15,6 +15,7 @@ from taptrv2_core.encodings import JPEG_FORMAT, RawImage, RgbImage, encode_jpeg
 from taptrv2_core.extras import optional
 from taptrv2_core.recordings import NANOSECONDS, Frame
 from taptrv2_core.tracking_run.following import TrackedFrame
+from taptrv2_core.tracking_run.outputs.found import FoundPoints
 from taptrv2_core.tracking_run.outputs.output import JPEG_QUALITY, Labels
 from taptrv2_core.velocity import Velocities
 
@@ -43,6 +44,7 @@ class TracksBag:
         self._labels = labels
         self._as_recorded = recorded_as_message
         self._topic = topic if recorded_as_message else f"{topic}/compressed"
+        self._found = FoundPoints(labels)
         self._velocities = Velocities()
         self._drawer = PointDrawer(DrawStyle(labels=True))
         self._store = _typestore()
@@ -86,7 +88,7 @@ class TracksBag:
 
     def _overlay(self, frame: TrackedFrame) -> Any:
         tracks = frame.tracks
-        picture = self._drawer.draw(frame.image, tracks.ids, tracks.xy, tracks.visible)
+        picture = self._drawer.draw(frame.image, tracks.ids, self._found.places(tracks), tracks.visible)
         return self._jpeg(self._header(frame.source), picture)
 
     def _jpeg(self, header: Any, image: RgbImage) -> Any:
