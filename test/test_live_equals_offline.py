@@ -15,6 +15,7 @@ from ros_harness import Robot, wait_until
 from taptrv2_core import Tracks, load_model
 from taptrv2_core.query_files import read_queries
 from taptrv2_core.recordings import open_recording
+from taptrv2_core.reference_files import read_reference, write_reference
 from taptrv2_core.replay.run import Replayer
 from taptrv2_core.stamps import MAX_GAP, StampWatch
 from taptrv2_core.tracking_run import PointSource
@@ -27,21 +28,27 @@ STAMPS = np.concatenate((10 + 0.05 * np.arange(21), 13 + 0.05 * np.arange(9), 2 
 """Seconds: a camera that stood still for two, then a bag that begins again."""
 FRAMES = len(STAMPS)
 QUERIES = "frame,x,y\n0,30,20\n0,50.5,40\n3,20,30.25\n8,70,50\n21,40,30\n24,60.5,20\n31,50,50\n"
-GIVEN, FORGOTTEN = np.array([0, 0, 3, 8, 21, 24, 31]), np.array([21, 21, 21, 21, 30, 30, FRAMES])
-"""Images in which each point is given, and in which it is tracked no more."""
+GIVEN = np.array([-1, -1, 0, 0, 3, 8, 21, 24, 31])
+FORGOTTEN = np.array([FRAMES, FRAMES, 21, 21, 21, 21, 30, 30, FRAMES])
+"""Images in which each point is given, and in which it is tracked no more; the first two are a reference's."""
 
 
 class Given(NamedTuple):
     bag: Path
     weights: Path
     queries: Path
+    reference: Path
 
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Given:
     folder = tmp_path_factory.mktemp("live")
     (folder / "points.csv").write_text(QUERIES)
-    return Given(stamped_bag(folder / "slide", STAMPS.tolist()), weights, folder / "points.csv")
+    bag = stamped_bag(folder / "slide", STAMPS.tolist())
+    with open_recording(bag) as recording:
+        picture = next(iter(recording.frames)).rgb()
+    write_reference(folder / "mug.yaml", picture[10:60, 8:80], [(30, 20), (50.5, 30)])
+    return Given(bag, weights, folder / "points.csv", folder / "mug.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,7 @@ def live(given: Given) -> Iterator[list[PointTracks]]:
     """The node's tracks of every image of the bag, each published when the tracks of the one before had come."""
     parameters = {
         "image_topic": "/camera/image_raw", "image_reliability": "reliable", "weights": str(given.weights),
-        "device": "cpu", "dtype": "float32", "threads": 1,
+        "device": "cpu", "dtype": "float32", "threads": 1, "references": [str(given.reference)],
     }  # fmt: skip
     robot = Robot()
     try:
@@ -85,15 +92,16 @@ def _play(given: Given, robot: Robot, node: NodeProcess) -> list[PointTracks]:
 
 @pytest.fixture(scope="module")
 def offline(given: Given) -> list[Tracks]:
-    points = PointSource(read_queries(given.queries))
+    points = PointSource(read_queries(given.queries), references=[read_reference(given.reference)])
     points.begin((HEIGHT, WIDTH), FRAMES)
     with open_recording(given.bag) as recording:
         frames = Decoder(recording, None, pytest.fail, StampWatch(MAX_GAP)).frames()
         replay = Replayer(load_model(given.weights, device="cpu"), points, stretch=0).run(frames, lambda: None)
     assert not replay.problem
+    kept = ", 2 of references looked for anew"
     assert replay.resets == [
-        "image 21: no image for 2 s by their stamps (max_gap is 1 s), 4 points forgotten",
-        "image 30: stamps went back by 11.4 s, 2 points forgotten",
+        f"image 21: no image for 2 s by their stamps (max_gap is 1 s), 4 points forgotten{kept}",
+        f"image 30: stamps went back by 11.4 s, 2 points forgotten{kept}",
     ]
     return replay.tracks
 

@@ -96,8 +96,10 @@ def test_it_is_drawn_from_when_it_is_found() -> None:
     found = FoundPoints({0: Label("", "", reference=True), 1: Label("", "")})
     tracks = Tracker(tiny_model()).step(np.zeros((64, 64, 3), np.uint8))
     ids, x = np.array([0, 1, 2]), np.float32([1, 2, 3])
-    for visible, shown in [([0, 0, 0], [0, 1, 1]), ([1, 0, 0], [1, 1, 1]), ([0, 0, 0], [1, 1, 1])]:
-        places = found.places(replace(tracks, ids=ids, x=x, y=x, visible=np.array(visible, bool)))
+    for first, visible, shown in [(1, [0, 0, 0], [0, 1, 1]), (1, [1, 0, 0], [1, 1, 1]), (0, [0, 0, 0], [1, 1, 1])]:
+        now = replace(tracks, ids=ids, x=x, y=x, visible=np.array(visible, bool))
+        assert found.sought(now).tolist() == [bool(first), False, False]
+        places = found.places(now)
         np.testing.assert_array_equal(places[:, 0], np.where(shown, x, np.nan))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import taptrv2_core
 from taptrv2_core.drawing import DrawStyle, PointDrawer
@@ -56,9 +57,10 @@ class TracksBag:
 
     def write(self, frame: TrackedFrame) -> None:
         """See `Output`."""
-        messages = {self._topic: self._image(frame), TRACKS_TOPIC: self._points(frame)}
+        sought, places = self._found.sought(frame.tracks), self._found.places(frame.tracks)
+        messages = {self._topic: self._image(frame), TRACKS_TOPIC: self._points(frame, sought)}
         if self._topic != OVERLAY_TOPIC:  # else an overlay was tracked, and is what images were recorded
-            messages[OVERLAY_TOPIC] = self._overlay(frame)
+            messages[OVERLAY_TOPIC] = self._overlay(frame, places)
         for topic, message in messages.items():
             kind = message.__msgtype__
             if topic not in self._connections:
@@ -86,9 +88,9 @@ class TracksBag:
             )  # fmt: skip
         return self._store.types[_COMPRESSED](header=header, format=image.format, data=image.data)
 
-    def _overlay(self, frame: TrackedFrame) -> Any:
+    def _overlay(self, frame: TrackedFrame, places: NDArray[np.float32]) -> Any:
         tracks = frame.tracks
-        picture = self._drawer.draw(frame.image, tracks.ids, self._found.places(tracks), tracks.visible)
+        picture = self._drawer.draw(frame.image, tracks.ids, places, tracks.visible)
         return self._jpeg(self._header(frame.source), picture)
 
     def _jpeg(self, header: Any, image: RgbImage) -> Any:
@@ -100,10 +102,11 @@ class TracksBag:
         stamp = time(sec=frame.stamp // NANOSECONDS, nanosec=frame.stamp % NANOSECONDS)
         return self._store.types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame.frame_id)
 
-    def _points(self, frame: TrackedFrame) -> Any:
+    def _points(self, frame: TrackedFrame, sought: NDArray[np.bool_]) -> Any:
         """``PointTracks``, as the definition that is installed has it: fields not known here are left empty."""
         tracks = frame.tracks
         velocity = self._velocities.update(tracks, tracks.stamp / NANOSECONDS)
+        velocity[sought] = 0  # who was just found has not jumped there
         groups = {"": 0}
         for point in tracks.ids.tolist():
             groups.setdefault(self._labels[point].group, len(groups))

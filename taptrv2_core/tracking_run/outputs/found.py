@@ -16,8 +16,12 @@ class FoundPoints:
         self._labels = labels
         self._found: set[int] = set()
 
+    def sought(self, tracks: Tracks) -> NDArray[np.bool_]:
+        """(N,): which of the next image's points were not found before it."""
+        labels, found = self._labels, self._found
+        return np.array([i in labels and labels[i].reference and i not in found for i in tracks.ids.tolist()], np.bool_)
+
     def places(self, tracks: Tracks) -> NDArray[np.float32]:
         """(N, 2) x, y of the next image's points, NaN of those not found yet, which drawing leaves out."""
         self._found.update(tracks.ids[tracks.visible].tolist())
-        shown = [i in self._found or not (i in self._labels and self._labels[i].reference) for i in tracks.ids.tolist()]
-        return np.where(np.array(shown, np.bool_)[:, None], tracks.xy, np.float32(np.nan))
+        return np.where(self.sought(tracks)[:, None], np.float32(np.nan), tracks.xy)
