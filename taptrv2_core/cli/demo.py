@@ -20,8 +20,8 @@ from taptrv2_core.demos.sticker import Box, Surface, draw_sticker, follow_surfac
 from taptrv2_core.drawing import VideoWriter
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.errors import RecordingError, VideoError
-from taptrv2_core.evaluation.progress import counting_bar
 from taptrv2_core.extras import optional
+from taptrv2_core.progress import counting_bar
 from taptrv2_core.tracking_run.writing import OutputError, check_room
 
 Step = TypeVar("Step")

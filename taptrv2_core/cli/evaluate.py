@@ -19,12 +19,12 @@ from taptrv2_core.evaluation.adapter import RefinedTaptr, StreamingTaptr
 from taptrv2_core.evaluation.baselines import LucasKanade, NeverMoves
 from taptrv2_core.evaluation.datasets import TAPVID, Dataset, open_dataset, where_to_get
 from taptrv2_core.evaluation.generated import synthetic_dataset
-from taptrv2_core.evaluation.progress import progress_bar
 from taptrv2_core.evaluation.report import breakdown_table, metrics_table, paper_table, write_csv, write_json
 from taptrv2_core.evaluation.runner import MethodResults, evaluate
 from taptrv2_core.evaluation.support import WithSupport
 from taptrv2_core.evaluation.tracking import PointTracker
 from taptrv2_core.model import Taptr
+from taptrv2_core.progress import counting_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("--no-baselines with --model none leaves nothing to evaluate")
     videos = dataset.videos if args.clips is None else min(dataset.videos, args.clips)
     samples = itertools.islice(dataset.samples, args.clips)
-    with first_interrupt() as interrupted, progress_bar(videos * len(trackers)) as progress:
-        results = evaluate(trackers, samples, progress, interrupted)
+    with first_interrupt() as interrupted, counting_bar(videos * len(trackers), "run") as advance:
+        results = evaluate(trackers, samples, lambda video, method: advance(f"{video}, {method}"), interrupted)
     if results:
         _report(args, dataset, model, results)
     whole = len(results[0].videos) if len(results) == len(trackers) else 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from taptrv2_core.cli.interrupt import first_interrupt
 from taptrv2_core.cli.options import add_input_size, check_numbers
-from taptrv2_core.evaluation.progress import counting_bar
+from taptrv2_core.progress import counting_bar
 from taptrv2_core.replay.evaluate import evaluate_recording
 from taptrv2_core.replay.job import Job, Outcome
 from taptrv2_core.replay.report import sections

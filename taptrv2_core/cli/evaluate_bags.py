@@ -12,7 +12,7 @@ from taptrv2_core.cli import writing
 from taptrv2_core.cli.evaluate_bag import add_job_arguments, check_job_numbers, job_from
 from taptrv2_core.cli.interrupt import first_interrupt
 from taptrv2_core.cli.options import check_numbers
-from taptrv2_core.evaluation.progress import counting_bar
+from taptrv2_core.progress import counting_bar
 from taptrv2_core.replay.job import Job
 from taptrv2_core.replay.many import INTERRUPTED, LocalProcesses, Result, Runner, local_devices
 from taptrv2_core.replay.merged import render_summary, status, write_summary_csv

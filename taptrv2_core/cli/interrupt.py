@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from taptrv2_core.cli import SecondInterrupt
-from taptrv2_core.evaluation.progress import say
+from taptrv2_core.progress import say
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import warnings
 from taptrv2_core.checkpoint import load_model
 from taptrv2_core.cli import CommandError
 from taptrv2_core.model import Taptr
+from taptrv2_core.progress import say
 
 
 def check_numbers(args: argparse.Namespace, **least: int) -> None:
@@ -40,8 +41,6 @@ def size(word: str) -> tuple[int, int]:
 def network(args: argparse.Namespace) -> Taptr:
     """The network that ``model``, ``device``, ``dtype`` and ``input_size`` name; says in one line if it has not been
     trained."""
-    from taptrv2_core.evaluation.progress import say  # needs OpenCV, without which `taptr bench` works
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # that the weights are untrained is said below
         model = load_model(args.model, device=args.device, input_size=args.input_size, dtype=args.dtype)

@@ -13,7 +13,7 @@ from taptrv2_core.cli import CommandError
 from taptrv2_core.cli.interrupt import first_interrupt
 from taptrv2_core.cli.options import add_input_size, check_numbers, network
 from taptrv2_core.demos.click import PORT, collect_clicks
-from taptrv2_core.evaluation.progress import counting_bar, say
+from taptrv2_core.progress import counting_bar, say
 from taptrv2_core.query_files import Query
 from taptrv2_core.startup import keep_freed_memory
 from taptrv2_core.tracking_run.run import INTERRUPTED, OVERLAY_WIDTH, Outcome, Run, TrackOptions, check_packages

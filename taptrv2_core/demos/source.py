@@ -9,7 +9,7 @@ from pathlib import Path
 
 from taptrv2_core.demos.clip import CLIP, RATE, SEED, there_and_back
 from taptrv2_core.encodings import RgbImage
-from taptrv2_core.evaluation.progress import say
+from taptrv2_core.progress import say
 from taptrv2_core.recordings import RecordingError, open_recording
 from taptrv2_core.synthetic import ClipConfig
 from taptrv2_core.tracking_run.reading import Decoder, image_rate, look_ahead

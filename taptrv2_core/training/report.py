@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from taptrv2_core.evaluation.progress import bar_class
+from taptrv2_core.progress import bar_class
 
 
 class Progress:

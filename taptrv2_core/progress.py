@@ -10,18 +10,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from taptrv2_core.evaluation.runner import Progress
-
 Advance = Callable[[str], None]
 """Counts one more; the text says what it was."""
 _EVERY_SECONDS = 5.0
-
-
-@contextmanager
-def progress_bar(total: int) -> Iterator[Progress]:
-    """Counts runs of one method on one video, ``total`` of them."""
-    with counting_bar(total, "run") as advance:
-        yield lambda sample, method: advance(f"{sample}, {method}")
 
 
 @contextmanager
