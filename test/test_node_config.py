@@ -110,6 +110,13 @@ def test_named_cameras_have_topics_of_their_own(context: Context) -> None:
     assert "image" in node.describe_parameter("left.image_topic").description
 
 
+def test_named_cameras_look_for_the_nodes_references_unless_they_have_their_own(context: Context) -> None:
+    given = "-p", "cameras:=[left, right]", "-p", "references:=[mug.yaml]", "-p", "right.references:=[a.yaml, b.yaml]"
+    parameters = ParameterSet(node_with(context, *given))
+    assert parameters.of("left").references == ["mug.yaml"]
+    assert parameters.of("right").references == ["a.yaml", "b.yaml"]
+
+
 @pytest.mark.parametrize("cameras", ["['']", "[]"])
 def test_one_camera_needs_no_name(context: Context, cameras: str) -> None:
     assert ParameterSet(node_with(context, "-p", f"cameras:={cameras}")).cameras == ("",)
@@ -152,6 +159,7 @@ def test_values_from_the_config_file_reach_the_node_in_any_namespace(
         ("cameras:=[left, weights]", "'cameras' is .*'weights' is the name of a parameter"),
         ("cameras:=[left, /right]", "'cameras' is .*'/right' is not made of letters"),
         ("cameras:=left", "'cameras' must be a list of strings"),
+        ("references:=mug.yaml", "'references' must be a list of strings"),
     ],
 )
 def test_wrong_values_name_the_parameter(context: Context, assignment: str, reason: str) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
 from ros_harness import IMAGES, Camera, Robot, node_in_this_process, wait_until
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
+from taptrv2_core import Tracks
+from taptrv2_core.stamps import Continuity
 from taptrv2_ros.lifecycle import TrackerNode
 from taptrv2_ros.overlay_topics import OverlayTopics
+from taptrv2_ros.session import Frame, FrameResult, Received, TrackedFrame
 
 
 class Watched:
@@ -82,3 +87,19 @@ def test_the_overlay_is_drawn_only_while_somebody_subscribes(weights: Path) -> N
         finally:
             camera.close()
             robot.close()
+
+
+def test_points_not_found_yet_are_not_drawn(weights: Path) -> None:
+    with node_in_this_process(weights) as node:
+        assert node.trigger_configure()
+        overlay = Watched(node)
+        drawer, seen = overlay.part._drawer, list[Any]()
+        drawer.draw = lambda *arguments: seen.append(arguments) or arguments[0]  # type: ignore[method-assign,func-returns-value]
+        tracks = Tracks(*(np.array(v) for v in ([3, 4], [5.0, 6.0], [7.0, 8.0], [0.1, 0.1], [False, False])), 0, 0)
+        rgb = np.zeros((8, 8, 3), np.uint8)
+        frame = Frame(Received(Image(), Continuity(0, ""), 0.0), rgb)
+        tracked = TrackedFrame(frame, FrameResult(tracks, Header()), (), (8, 8), 0, frozenset([4]))
+        overlay.part._draw({"image": tracked})
+    ((_, ids, places, _),) = seen
+    assert ids.tolist() == [3, 4]
+    np.testing.assert_array_equal(places, [(5.0, 7.0), (np.nan, np.nan)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
+from ros_harness import Robot, node_in_this_process
+
 from taptrv2_ros import add_reference, teach
 from taptrv2_ros.client import ClientError, tracker_name
 from taptrv2_ros.msg import PointTracks
@@ -77,6 +80,24 @@ def test_files_are_looked_at_before_the_node_is_asked(tmp_path: Path, capsys: py
     with pytest.raises(SystemExit) as ended:
         teach.main([str(tmp_path / "new.yaml"), "--margin", "-1"])
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "camera", "topic"),
+    [
+        ({"image_topic": "rgb"}, "", "/robot/rgb"),
+        ({"cameras": ["front", "rear"], "image_transport": "compressed"}, "rear", "/robot/rear/image_raw/compressed"),
+        ({"cameras": ["front", "rear"]}, "", "/robot/taptr has the cameras front, rear: say which with --camera"),
+        ({}, "front", "/robot/taptr has no named cameras"),
+    ],
+)
+def test_the_topic_of_the_images_is_the_nodes(weights: Path, parameters: Any, camera: str, topic: str) -> None:
+    with node_in_this_process(weights, "__ns:=/robot", **parameters), closing(Robot("/robot/taptr")) as robot:
+        if topic.startswith("/robot/taptr "):
+            with pytest.raises(ClientError, match=topic):
+                teach._topic(robot.node, "/robot/taptr", camera)
+        else:
+            assert teach._topic(robot.node, "/robot/taptr", camera) == topic
 
 
 def test_what_topics_begin_with() -> None:
