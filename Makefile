@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 # Python puts the folder it is started in first on its path; here that would hide the installed package and its ops.
 PYTEST := import sys; sys.path.remove(""); import pytest; sys.exit(pytest.main())
+# All tests share the cores, each file in one process; some of them, as ARGS chooses, run in one process.
+EVERY_TEST := -n logical --maxprocesses 4 --dist loadfile
 .PHONY: help demo test soak build lint clean distclean
 
 help:
@@ -25,7 +27,7 @@ demo: build
 test:
 	@tools/environment.sh dev
 	@tools/build.sh
-	@tools/run.sh python -c '$(PYTEST)' $(ARGS)
+	@tools/run.sh python -c '$(PYTEST)' $(or $(ARGS),$(EVERY_TEST))
 
 soak: build
 	@tools/run.sh python -m taptrv2_ros.bench.soak --minutes $(or $(MINUTES),5)

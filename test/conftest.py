@@ -14,6 +14,25 @@ from taptrv2_core import save_checkpoint
 from taptrv2_ros.own_domain import claim_domain
 
 ROOT = Path(__file__).resolve().parent.parent
+# The files that take longest, begun first: where several processes share the files, none is left for the end.
+LONGEST = [
+    "gpu_check",
+    "trainer",
+    "evaluate_bags",
+    "track_command",
+    "cuda_build",
+    "ops",
+    "demo",
+    "node_process",
+    "bench",
+    "evaluate_bag",
+    "streaming",
+    "fused_decoder",
+    "click_page",
+    "node",
+    "golden",
+    "node_faults",
+]
 
 # Before anything starts ROS, and inherited by the processes that tests start.
 os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
@@ -24,6 +43,17 @@ if os.environ.get("ROS_DISTRO") == "humble":
 
 # A shell starts jobs in the background with SIGINT ignored, which the processes of tests would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist keep the order of the files; by itself it begins with the one of the most tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    place = {f"test_{name}": index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(autouse=True, scope="session")
