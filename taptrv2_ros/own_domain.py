@@ -6,8 +6,8 @@ import errno
 import os
 import socket
 
-# Those whose ports lie below the ones that Linux hands out to clients.
-DOMAINS = range(1, 102)
+# Those whose ports all lie below the ones that Linux hands out to clients.
+DOMAINS = range(1, 101)
 
 _claims: list[socket.socket] = []  # open for as long as this process lives
 
