@@ -187,13 +187,14 @@ class SlidingWindow:
         It counts as a frame before those held. In each of these they begin where the search finds them.
         """
         position, frame = position.to(self.model.device, self.model.position_dtype), self.held[0] - 1
-        new, found = self._queries(position, frame, memory), position
+        new, found, search = self._queries(position, frame, memory), position, self.model.search
+        asked = None if search is None else search.ask(new.initial)
+        all_known = torch.ones(len(position), dtype=torch.bool, device=self.model.device)
         for held in self.held:
-            if self.model.search is not None:
-                now, asked = self.memory(held), self.model.search.ask(new.initial)
-                found = self.model.search.find(now.tokens, now.level_shapes, asked, found[None].to(new.reference))[0]
-            everywhere = torch.ones(len(found), dtype=torch.bool, device=self.model.device)
-            new = new.starting_at(held % self.slots, found.to(new.reference), everywhere, everywhere.double())
+            if search is not None and asked is not None:
+                now = self.memory(held)
+                found = search.find(now.tokens, now.level_shapes, asked, found[None].to(new.reference))[0]
+            new = new.starting_at(held % self.slots, found.to(new.reference), all_known, all_known.double())
         self._join(new, frame)
         if self._motion is not None and flow_image is not None:
             self._motion.add_reference(position, flow_image, found)
