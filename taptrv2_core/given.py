@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from taptrv2_core.encoded import EncodedImage, encode_images
 from taptrv2_core.errors import PointError
 from taptrv2_core.model import Taptr
-from taptrv2_core.point_checks import refuse_outside, shown
+from taptrv2_core.point_checks import refuse_outside, shown, why_too_large
 
 NEW_VISIBILITY = float(torch.tensor(1.0).sigmoid())
 """What the network says of a point in its own frame: visibility logit 1."""
@@ -52,15 +52,12 @@ class Given:
     def refuse_too_large(self, size: tuple[int, int], ids: list[int] | None = None) -> None:
         """Raises PointError of a picture larger than the stream's images of (height, width); ``ids``: of points that
         were added before the first image, which has come now."""
-        height, width = size if self.picture is None else self.picture.shape[:2]
-        if height > size[0] or width > size[1]:
-            which = "the reference" if ids is None else f"the reference of the points with ids {shown(ids)}"
-            then = "" if ids is None else "; remove them and step again"
-            raise PointError(
-                f"{which} is {width} x {height} pixels, larger than the stream's images of {size[1]} x {size[0]}: "
-                f"reduce it, or cut out a part, so that things are as large in it as in those{then}",
-                ids or (),
-            )
+        why = "" if self.picture is None else why_too_large(self.picture.shape, size, "the stream's images")
+        if why and ids is None:
+            raise PointError(f"the reference {why}")
+        if why and ids is not None:
+            which = f"the reference of the points with ids {shown(ids)}"
+            raise PointError(f"{which} {why}; remove them and step again", ids)
 
     def laid_out(self, model: Taptr, size: tuple[int, int]) -> Layout | None:
         """The picture as one of the stream's size (height, width); None without a picture."""

@@ -161,13 +161,16 @@ class MotionPrior:
         return agreement
 
     def _strictly(self, search: Search, rows: Tensor, logit: Tensor, agreement: Tensor) -> Tensor:
-        """The same where the queries in ``rows`` (n,), which are doubtful, agree as the evidence says."""
+        """The same where the queries in ``rows`` (n,), which are doubtful, agree as the evidence says; as it is where a
+        search's opinions have no weight, as before they are fitted."""
         network, factor, constant = search.opinions.tolist()
+        if factor <= 0:
+            return agreement
         index = rows.to(agreement.device)
         own = logit[index].float().cpu()
         found = self._doubts.evidence(rows, own, agreement[index].float().cpu(), self._spread(rows))
         self._visible[rows] &= found > 0
-        as_agreement = (found - network * own - constant) / max(factor, 1e-6)
+        as_agreement = (found - network * own - constant) / factor
         return agreement.index_copy(0, index, as_agreement.clamp(max=0).to(agreement))
 
     def enter(self, image: FlowImage) -> Prediction:

@@ -46,6 +46,19 @@ def refuse_outside(points: NDArray[np.float64], size: tuple[int, int] | None, id
     )
 
 
+def why_too_large(picture: tuple[int, ...], size: tuple[int, int], images: str) -> str:
+    """Why a picture (height, width, ...) cannot be a reference among images of (height, width); "": it can.
+
+    ``images``: what they are called.
+    """
+    if picture[0] <= size[0] and picture[1] <= size[1]:
+        return ""
+    return (
+        f"is {picture[1]} x {picture[0]} pixels, larger than {images} of {size[1]} x {size[0]}: "
+        "reduce it, or cut out a part, so that things are as large in it as in those"
+    )
+
+
 def shown(values: list[int], most: int = 8) -> str:
     """The first few of many."""
     text = ", ".join(str(v) for v in values[:most])

@@ -25,7 +25,7 @@ from taptrv2_core.encodings import CompressedImage, RgbImage
 from taptrv2_core.errors import ImageError, PointError, QueryError
 from taptrv2_core.extras import optional
 from taptrv2_core.images import checked_image
-from taptrv2_core.point_checks import checked_points, refuse_outside
+from taptrv2_core.point_checks import checked_points, refuse_outside, why_too_large
 from taptrv2_core.point_files import as_number, finite, given_values, parsed_rows, unreadable, yaml_content
 
 SUFFIXES = (".yaml", ".yml")
@@ -85,13 +85,9 @@ def read_reference(path: str | Path) -> Reference:
 def check_references(references: Iterable[Reference], image_size: tuple[int, int]) -> None:
     """Raises QueryError of the first whose picture is larger than a recording's images of (height, width)."""
     for reference in references:
-        height, width = reference.image.shape[:2]
-        if height > image_size[0] or width > image_size[1]:
-            raise QueryError(
-                f"{reference.source}: its picture is {width} x {height} pixels, larger than the images of "
-                f"{image_size[1]} x {image_size[0]}: reduce it, or cut out a part, so that things are as large in it "
-                "as in those"
-            )
+        why = why_too_large(reference.image.shape, image_size, "the images")
+        if why:
+            raise QueryError(f"{reference.source}: its picture {why}")
 
 
 def write_reference(

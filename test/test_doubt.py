@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tiny import TINY, tiny_model
 
 from taptrv2_core import Taptr, Tracker, load_model
 from taptrv2_core.doubt import CERTAIN, OLDEST, Doubts
@@ -119,3 +122,21 @@ def test_points_that_come_back_are_called_visible(model: Taptr, scenes: list[NDA
         there = ((points + step > 16) & (points + step < 240)).all(axis=1)
         right = tracks.visible & (np.linalg.norm(tracks.xy - (points + step), axis=1) < 4)
         assert right[there].mean() > 0.8
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_search_whose_opinions_are_not_fitted_has_no_say(fitted: bool) -> None:
+    """A network in training: what doubts are judged by means nothing yet."""
+    tiny = tiny_model(config=replace(TINY, motion="flow", search=True, refine=True))
+    assert tiny.search is not None
+    if fitted:
+        tiny.search.opinions.copy_(torch.tensor((0.5, 0.5, 0.8)))
+    tracker, random = Tracker(tiny), np.random.default_rng(0)
+    images = random.integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
+    tracker.step(images[0])
+    tracker.add_reference(images[1], [(20.0, 30.0), (40.0, 30.0)])
+    motion = tracker._engine._motion
+    assert motion is not None and motion._doubts.doubtful.all()
+    before = torch.full((2,), -5.0)
+    with torch.inference_mode():  # as the tracker calls it
+        assert torch.equal(motion.judged(tiny.search, torch.zeros(2), before), before) is not fitted
