@@ -10,10 +10,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from taptrv2_core import PUBLISHED, SMALL, ModelConfig, Taptr
 from taptrv2_core.decoder import Decoder
 from taptrv2_core.fast.decoder import FusedDecoder, KeptLayer
+from taptrv2_core.fast.processor import cpu_has_tiles
 from taptrv2_core.ops import active_backend, use_backend
 from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks
 
@@ -85,6 +87,13 @@ def test_same_answers_with_lesser_instructions(capability: str) -> None:
     subprocess.run([sys.executable, __file__], env=environment, check=True, timeout=120)
 
 
+@pytest.mark.skipif(not cpu_has_tiles(), reason="this processor has no AMX")
+def test_same_answers_without_amx() -> None:
+    """The op asks for AMX once, hence a process of its own."""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
+    subprocess.run([sys.executable, __file__], env=environment, check=True, timeout=120)
+
+
 def test_number_of_threads_does_not_matter() -> None:
     model = lively(SMALL)
     before = torch.get_num_threads()
@@ -112,6 +121,26 @@ def test_queries_do_not_depend_on_their_neighbours_in_a_block() -> None:
         second = decoder(content, reference, Frames(LEVELS, memories=memories), alone)[-1]
     assert torch.equal(first.hidden[:, :, 0], second.hidden[:, :, 0])
     assert not torch.equal(first.hidden[:, :, 1], second.hidden[:, :, 1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_queries_do_not_depend_on_how_many_there_are(dtype: torch.dtype) -> None:
+    """Nor on their place in blocks and tiles; without attention between queries, as above."""
+    model = lively(SMALL).prepare(dtype)
+    decoder, channels = model.transformer.decoder, model.config.channels
+    g = torch.Generator().manual_seed(5)
+    content = torch.randn(1, 2, 40, channels, generator=g).to(dtype)
+    reference = torch.randn(1, 2, 40, 4, generator=g)
+    memories = torch.randn(2, sum(h * w for h, w in LEVELS), channels, generator=g).to(dtype).split(1)
+
+    def first_query(count: int) -> Tensor:
+        alone = Masks.build(torch.tensor([8, 9]), torch.tensor([[7] + (count - 1) * [20]]))
+        given = content[:, :, :count], reference[:, :, :count]
+        return decoder(*given, Frames(LEVELS, memories=memories), alone)[-1].hidden[:, :, 0]
+
+    with torch.inference_mode():
+        expected = first_query(40)
+        assert all(torch.equal(first_query(count), expected) for count in (1, 7, 8, 17))
 
 
 @pytest.mark.parametrize("pairs", [False, True])

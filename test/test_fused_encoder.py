@@ -10,7 +10,7 @@ import torch
 
 from taptrv2_core import PUBLISHED, SMALL, Taptr
 from taptrv2_core.fast.encoder import FusedEncoderLayer
-from taptrv2_core.fast.processor import products_in_vectors
+from taptrv2_core.fast.processor import cpu_has_pairs
 from taptrv2_core.ops import active_backend, use_backend
 
 LEVELS = ((20, 13), (10, 7), (5, 4), (3, 2))
@@ -72,7 +72,7 @@ def test_where_it_is_used() -> None:
 
     assert layers(network()) == [True]
     assert layers(network().train()) == [False]
-    assert layers(network().prepare(torch.bfloat16)) == [products_in_vectors()]
+    assert layers(network().prepare(torch.bfloat16)) == [cpu_has_pairs()]
     assert layers(Taptr(replace(PUBLISHED, backbone="compact")).prepare()) == [False, False]
 
 

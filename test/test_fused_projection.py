@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from taptrv2_core import PUBLISHED, SMALL, Taptr
-from taptrv2_core.fast.processor import products_in_vectors
+from taptrv2_core.fast.processor import cpu_has_pairs
 from taptrv2_core.fast.projection import FusedProjection
 from taptrv2_core.ops import active_backend, use_backend
 
@@ -71,7 +71,7 @@ def test_where_it_is_used() -> None:
 
     assert used(network())
     assert not used(network().train())
-    assert used(network().prepare(torch.bfloat16)) == products_in_vectors()
+    assert used(network().prepare(torch.bfloat16)) == cpu_has_pairs()
     assert not used(network().prepare(torch.float64))
     assert not used(Taptr(replace(PUBLISHED, decoder_layers=1)).prepare())
 

@@ -1,8 +1,7 @@
 """A layer of the encoder in one call, for tracking on a CPU.
 
 Blocks of tokens go through a whole layer while they, and the layer's weights, are in the processor's cache. A layer
-with too many weights for that is left to oneDNN, and so is bfloat16, but where the processor has products of it in
-vectors alone (AVX512-BF16 without AMX).
+with too many weights for that is left to oneDNN, and so is bfloat16 where the processor has no products of it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from taptrv2_core.fast.packing import MOST_PARAMETERS, chain, fits, norm, packed
-from taptrv2_core.fast.processor import products_in_vectors
+from taptrv2_core.fast.processor import cpu_has_pairs
 
 if TYPE_CHECKING:
     from taptrv2_core.encoder import EncoderLayer, LevelShapes
@@ -44,7 +43,7 @@ class FusedEncoderLayer:
         """None where the op is not built or not made for the device, number format or sizes."""
         size = sum(parameter.numel() for parameter in layer.parameters())
         dtype = layer.linear1.weight.dtype
-        usable = dtype == torch.float32 or (dtype == torch.bfloat16 and products_in_vectors())
+        usable = dtype == torch.float32 or (dtype == torch.bfloat16 and cpu_has_pairs())
         usable = usable and size <= MOST_PARAMETERS
         return cls(layer) if usable and fits("encode_layer", layer.self_attn.sample_shape, layer.linear1) else None
 

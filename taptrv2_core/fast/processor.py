@@ -21,15 +21,10 @@ def cpu_has_bfloat16() -> bool:
 
 
 def cpu_has_tiles() -> bool:
-    """Whether it has AMX, by which oneDNN makes bfloat16 products many times faster than any in vectors."""
+    """Whether it has AMX, whose bfloat16 products are many times faster than any in vectors."""
     return "amx_bf16" in cpu_flags()
 
 
 def cpu_has_pairs() -> bool:
-    """Whether its vectors multiply bfloat16 in pairs."""
+    """Whether its vectors multiply bfloat16 in pairs; processors with AMX do, too, and the fused ops prefer that."""
     return "avx512_bf16" in cpu_flags()
-
-
-def products_in_vectors() -> bool:
-    """Whether bfloat16 products are best made by vectors, as the fused ops do."""
-    return cpu_has_bfloat16() and not cpu_has_tiles()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from taptrv2_core.fast.packing import MOST_PARAMETERS, PANEL, norm, packed
-from taptrv2_core.fast.processor import products_in_vectors
+from taptrv2_core.fast.processor import cpu_has_pairs
 from taptrv2_core.ops.backend import active_backend
 
 
@@ -40,7 +40,7 @@ class FusedProjection:
         usable = (
             all(w.device.type == "cpu" and not any(n % PANEL for n in w.shape[:2]) for w in weights)
             and sum(w.numel() for w in weights) <= MOST_PARAMETERS
-            and (dtype == torch.float32 or (dtype == torch.bfloat16 and products_in_vectors()))
+            and (dtype == torch.float32 or (dtype == torch.bfloat16 and cpu_has_pairs()))
             and active_backend("cpu") == "fused"
         )
         return cls(projections) if usable else None

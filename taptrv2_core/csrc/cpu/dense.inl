@@ -12,6 +12,8 @@ struct Rows {
 struct Singles {
   static constexpr int kTogether = 1;
   using Input = float;
+  static constexpr bool kAmx = false;
+  struct Turn {};  // see AmxTiles
   template <typename Lanes>
   static Lanes add(Lanes sum, Lanes weight, float input) {
     return sum + weight * input;
@@ -21,6 +23,8 @@ template <bool NATIVE>
 struct Pairs {
   static constexpr int kTogether = 2;
   using Input = uint32_t;
+  static constexpr bool kAmx = false;
+  struct Turn {};
   template <typename Lanes>
   static Lanes add(Lanes sum, Lanes weight, uint32_t input) {
     using Bits = Vector<uint32_t, sizeof(Lanes) / sizeof(uint32_t)>;
@@ -89,10 +93,19 @@ inline void panel_rows(Rows x, int inputs, Rows panel, Rows start, bool relu, fl
   }
 }
 
+constexpr int kDeep = 256;  // inputs that go through a panel at a time: 32 KiB of it, which stay in the nearest cache
+
+#ifdef TAPTRV2_AMX
+#include "amx.inl"
+#endif
+
 // As many rows at a time as there are registers for.
 template <int W, typename Product = Singles, int ROWS = (W >= 16 ? 8 : 3)>
 inline void panel_product(Rows x, int rows, int inputs, Rows panel, Rows start, bool relu, float* out,
                           int64_t out_stride) {
+  if constexpr (Product::kAmx) {
+    if (Product::template product<W>(x, rows, inputs, panel, start, relu, out, out_stride)) return;
+  }
   int r = 0;
   for (; r + ROWS <= rows; r += ROWS) {
     panel_rows<W, ROWS, Product>(x.from(r), inputs, panel, start.from(r), relu, out + r * out_stride, out_stride);
@@ -106,8 +119,6 @@ inline void panel_product(Rows x, int rows, int inputs, Rows panel, Rows start, 
 }
 
 inline int panels(const Packed& layer) { return (layer.outputs + kPanel - 1) / kPanel; }
-
-constexpr int kDeep = 256;  // inputs that go through a panel at a time: 32 KiB of it, which stay in the nearest cache
 
 // out (rows, panels * kPanel) = x (rows, inputs) through the layer. Rows of out hold whole panels.
 template <int W, typename Product = Singles>

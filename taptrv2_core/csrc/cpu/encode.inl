@@ -26,6 +26,7 @@ inline const bf16* rounded(const float* sums, int count, bf16* room) {
 
 template <typename T, int W, typename Product>
 void encode_values(const Encode& p, int64_t row, int count, float* memory) {
+  [[maybe_unused]] const typename Product::Turn turn;
   const T* given = static_cast<const T*>(p.given) + row * p.channels;
   T* value = static_cast<T*>(p.value) + row * p.channels;
   float* sums = sums_of(value, memory);
@@ -62,6 +63,7 @@ inline void gather_values(const Encode& p, const T* value, int64_t first, int co
 // Tokens [first, first + count) of the image whose tokens begin at row `image`.
 template <typename T, int W, typename Product>
 void encode_tokens(const Encode& p, int64_t image, int64_t first, int count, float* memory) {
+  [[maybe_unused]] const typename Product::Turn turn;
   const int C = p.channels, size = count * C;
   Scratch scratch{memory};
   T* result = static_cast<T*>(p.result) + (image + first) * C;

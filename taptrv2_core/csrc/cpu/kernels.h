@@ -95,6 +95,9 @@ TAPTRV2_INSTRUCTION_SET(avx512)
 enum class InstructionSet { kBaseline, kAvx2, kAvx512 };
 InstructionSet instruction_set();
 
+// Whether the processor has AMX, and user and operating system let this process use it.
+bool amx_usable();
+
 }  // namespace taptrv2
 
 // The kernels of this machine, from one of the functions above: TAPTRV2_KERNELS(window_kernels, storage).

@@ -50,6 +50,9 @@ struct LayerKernels {
 template <typename Make>
 auto in_storage(Storage storage, Make make) {
   if (storage != Storage::bf16) return make(LayerKernels<float, Singles>{});
+#ifdef TAPTRV2_AMX
+  if (amx_usable()) return make(LayerKernels<bf16, AmxTiles>{});
+#endif
 #if TAPTRV2_VECTOR_BYTES == 64
   if (__builtin_cpu_supports("avx512bf16")) return make(LayerKernels<bf16, Pairs<true>>{});
 #endif

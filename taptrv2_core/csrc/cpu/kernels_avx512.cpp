@@ -5,6 +5,9 @@
 
 #define TAPTRV2_ISA avx512
 #define TAPTRV2_VECTOR_BYTES 64
+#if defined(__clang__) || __GNUC__ >= 11  // with an assembler of that time
+#define TAPTRV2_AMX
+#endif
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), \

@@ -4,6 +4,7 @@
 // Cells [first, first + count) of a level through its layer; sums (2, C) of results and of their squares.
 template <typename T, int W, typename Product>
 void project_cells(const Project& p, const ProjectLevel& level, int64_t image, int64_t first, int count, float* sums) {
+  [[maybe_unused]] const typename Product::Turn turn;
   const int C = p.channels;
   const T* given = static_cast<const T*>(level.given) + (image * level.cells + first) * level.inputs;
   float* projected = p.projected + (image * p.tokens + level.start + first) * C;

@@ -18,6 +18,7 @@ inline void halve_cell(const SearchLevel& level, int cell, int channels, T* mean
 // Logits of the cells [first, first + count) of a level.
 template <typename T, int W, typename Product>
 void search_logits(const Search& p, const SearchLevel& level, int first, int count, float* memory) {
+  [[maybe_unused]] const typename Product::Turn turn;
   const T* cells = static_cast<const T*>(level.given) + int64_t(first) * p.channels;
   if (level.halved) {
     T* means = reinterpret_cast<T*>(memory);

@@ -76,6 +76,7 @@ inline void each_part(const Window& p, const Alone& made, int row, int64_t pair,
 // Before the first layer: what it makes of pairs that have changed, to be kept.
 template <typename T, int W, typename Product>
 void keep_pairs(const Window& p, const int* pairs, int rows, float* memory) {
+  [[maybe_unused]] const typename Product::Turn turn;
   Scratch scratch{memory};
   const Alone made(p, rows, scratch);
   make_alone<T, W, Product>(p, pairs, rows, made, scratch);
@@ -88,6 +89,7 @@ void keep_pairs(const Window& p, const int* pairs, int rows, float* memory) {
 // First pass: from a layer's content to the queries, keys and values of the attention between queries.
 template <typename T, int W, typename Product>
 void gather_layer(const Window& p, int first, int count, float* memory) {
+  [[maybe_unused]] const typename Product::Turn turn;
   const Block block{first, count, p.frames};
   const int C = p.channels, rows = block.rows();
   int pairs[kMaxPairs];
@@ -137,6 +139,7 @@ inline void refine(const Window& p, int64_t pair, const float* box, const float*
 // Second pass: attention between the queries of a frame, feed-forward, heads.
 template <int W, typename Product>
 void answer_layer(const Window& p, int frame, int first, int count, float* memory) {
+  [[maybe_unused]] const typename Product::Turn turn;
   const int C = p.channels, half = C / 2;
   const int64_t begin = int64_t(frame) * p.queries + first;
   Scratch scratch{memory};
