@@ -100,8 +100,15 @@ inline void in_order(const A* parts, int channels, A* out) {
   if constexpr (sizeof(T) == sizeof(A)) {
     __builtin_memcpy(out, parts, sizeof(A) * channels);
   } else {
-    for (int c = 0; c < channels; c += 2 * W) {
-      for (int i = 0; i < 2 * W; ++i) out[c + i] = parts[c + i / 2 + i % 2 * W];
+    using Pair = Vector<uint64_t, W / 2>;
+    for (int c = 0; c < channels; c += 2 * W, parts += 2 * W) {
+      for (int i = 0; i < W; i += W / 2) {
+        Vector<uint32_t, W / 2> even, odd;
+        __builtin_memcpy(&even, parts + i, sizeof even);
+        __builtin_memcpy(&odd, parts + W + i, sizeof odd);
+        const Pair pairs = __builtin_convertvector(even, Pair) | __builtin_convertvector(odd, Pair) << 32;
+        __builtin_memcpy(out + c + 2 * i, &pairs, sizeof pairs);
+      }
     }
   }
 }
@@ -110,8 +117,15 @@ inline void in_parts(const A* channel, int channels, A* out) {
   if constexpr (sizeof(T) == sizeof(A)) {
     __builtin_memcpy(out, channel, sizeof(A) * channels);
   } else {
-    for (int c = 0; c < channels; c += 2 * W) {
-      for (int i = 0; i < 2 * W; ++i) out[c + i] = channel[c + i % W * 2 + i / W];
+    using Half = Vector<uint32_t, W / 2>;
+    for (int c = 0; c < channels; c += 2 * W, out += 2 * W) {
+      for (int i = 0; i < W; i += W / 2) {
+        Vector<uint64_t, W / 2> pairs;
+        __builtin_memcpy(&pairs, channel + c + 2 * i, sizeof pairs);
+        const Half even = __builtin_convertvector(pairs, Half), odd = __builtin_convertvector(pairs >> 32, Half);
+        __builtin_memcpy(out + i, &even, sizeof even);
+        __builtin_memcpy(out + W + i, &odd, sizeof odd);
+      }
     }
   }
 }

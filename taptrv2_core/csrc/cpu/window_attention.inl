@@ -163,13 +163,13 @@ inline void attend_memories(const Window& p, const int* pairs, int rows, const f
   for (int item = 0; item < rows * heads; ++item) {
     const int head = item % heads;
     if (item + 1 < rows * heads) place_item(item + 1);
-    float constant = 0;
-    for (int d = 0; d < kPanel; ++d) {
-      constant += query[item / heads * stride + head * kPanel + d] * p.layer.key_bias[head * kPanel + d];
+    Vector<float, W> constant = {};
+    for (int d = head * kPanel; d < (head + 1) * kPanel; d += W) {
+      constant += load<W>(query + item / heads * stride + d) * load<W>(p.layer.key_bias + d);
     }
     in_parts<T, W>(against + item * C, C, parts);
-    shares[item] = attend_memory<T, W>(p, table, placed[item % 2], placed[(item + 1) % 2], parts, constant,
-                                       logits + item * of_head, sampled, parts + C);
+    shares[item] = attend_memory<T, W>(p, table, placed[item % 2], placed[(item + 1) % 2], parts,
+                                       total<float, W>(constant), logits + item * of_head, sampled, parts + C);
     in_order<T, W>(parts + C, C, sums + item * C);
   }
   const Rows summed = inputs_of<W, Product>({sums, heads * C}, rows, heads * C, scratch);
