@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow, WindowResult
+from taptrv2_core.engine import SlidingWindow
 from taptrv2_core.flow import FlowImage
 from taptrv2_core.geometry import PixelMap, inverse_sigmoid
 from taptrv2_core.model import Taptr
+from taptrv2_core.window_result import VISIBLE_CLASS, WindowResult
 
 
 @dataclass(frozen=True)

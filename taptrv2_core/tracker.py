@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from taptrv2_core.answers import Answer, Answers, places
 from taptrv2_core.encoded import EncodedImage, encode_images
-from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow, WindowResult
+from taptrv2_core.engine import SlidingWindow
 from taptrv2_core.errors import ImageError, PointError
-from taptrv2_core.fast.transfer import to_host
 from taptrv2_core.geometry import PixelMap
 from taptrv2_core.given import Given, Layout, refuse_misfits
 from taptrv2_core.images import checked_image
 from taptrv2_core.model import Taptr
 from taptrv2_core.point_checks import checked_points, refuse_outside, shown
 from taptrv2_core.tracks import Queries, Tracks
+from taptrv2_core.window_result import WindowResult
 
 
 class Tracker:
@@ -49,8 +49,7 @@ class Tracker:
         self._engine = self._engine.fresh()
         self._waiting = list(self._references)  # for the first image
         self._ids = [point for given in self._waiting for point in given.ids]
-        self._newest: dict[int, tuple[float, float, float]] = {}
-        self._unread: tuple[list[int], NDArray[np.float32]] | None = None  # the same as the last answer had it
+        self._answers = Answers(self._waiting)
         self._stamps: dict[int, int] = {}
         self._size: tuple[int, int] | None = None
 
@@ -120,8 +119,9 @@ class Tracker:
     def add_reference(self, image: Any, xy: ArrayLike) -> list[int]:
         """Follow points of a picture that is not part of the stream: of another day, or a part cut out of one.
 
-        Each is looked for in the images held and in every one to come, and hidden until it is found. They are kept
-        when the tracker is `reset`, and found again. Networks without a search find only what is where it was.
+        Each is looked for in the images held and in every one to come, and hidden until it is found (`Tracks.found`).
+        They are kept when the tracker is `reset`, and found again. Networks without a search find only what is where it
+        was.
 
         Args:
             image: (h, w, 3) RGB or (h, w) grey, uint8, or float in [0, 1]; not larger than the stream's images, and
@@ -164,8 +164,7 @@ class Tracker:
             with torch.inference_mode():
                 self._engine.keep(rows)
         self._ids = [self._ids[row] for row in rows]
-        for point in gone:
-            self._last_seen().pop(point, None)
+        self._answers.remove(gone)
 
     def clear(self) -> int:
         """Stop following all points; images are kept. Returns how many there were."""
@@ -175,16 +174,11 @@ class Tracker:
 
     def queries(self) -> Queries:
         """What is followed, and where each point was last."""
-        if self._size is None:
-            rows = [row for given in self._waiting for row in given.where_given]
-            frames = np.array([-1] * len(rows), dtype=np.int64)
-        else:
-            newest = self._last_seen()
-            rows = [newest[i] for i in self._ids]
-            frames = np.array(list(self._engine.starts), dtype=np.int64)
-        ids, (x, y, visibility) = np.array(self._ids, dtype=np.int64), np.array(rows, np.float32).reshape(-1, 3).T
+        ids, last = np.array(self._ids, dtype=np.int64), self._answers.last_seen()
+        x, y, visibility = np.array([last[i] for i in self._ids], np.float32).reshape(-1, 3).T.copy()
+        frames = np.full_like(ids, -1) if self._size is None else np.array(self._engine.starts, dtype=np.int64)
         frames[np.isin(ids, [point for given in self._references for point in given.ids])] = -1
-        return Queries(ids, frames, x, y, visibility, visibility > 0.5)
+        return Queries(ids, frames, x, y, visibility, visibility > 0.5, self._answers.found(ids))
 
     @torch.inference_mode()
     def step(self, image: Any, stamp: int | None = None) -> Tracks:
@@ -228,16 +222,9 @@ class Tracker:
         An answer that failed for want of memory can be asked for again, after `remove_points`, and nothing is lost.
         """
         engine = self._engine
-        commits = engine.commits
-        result = engine.commit() if commits else engine.run(newest_only=True)
-        frames = list(engine.held) if commits else [engine.frame]
-        given = self._given(frames)  # before the table: a GPU is at work until that is there
-        table = self._table(result)
-        final = frames[: engine.slots // 2]
-        refined = tuple(replace(self._tracks(table, f, given), final=f in final) for f in frames[:-1])
-        self._unread = list(self._ids), table[self._row_of(table, engine.frame)]
-        newest = self._tracks(table, engine.frame, given)
-        return replace(newest, refined=refined) if commits else newest
+        if engine.commits:
+            return self._answers.newest(self._answer(engine.commit(), list(engine.held)))
+        return self._answers.newest(self._answer(engine.run(newest_only=True), [engine.frame]))
 
     @torch.inference_mode()
     def finish(self) -> tuple[Tracks, ...]:
@@ -246,42 +233,15 @@ class Tracker:
         For the end of a video: it refines the frames since the last committing window. Nothing is changed.
         """
         held = list(self._engine.held)
-        table, given = self._table(self._engine.run()), self._given(held)
-        return tuple(replace(self._tracks(table, frame, given), final=True) for frame in held)
+        return self._answers.refined(self._answer(self._engine.run(), held), held, final=held)
 
-    def _table(self, result: WindowResult | None) -> NDArray[np.float32]:
-        """x, y in pixels and visibility of a window's answer on the host, (F, N, 3)."""
-        if result is None:
-            return np.zeros((1, 0, 3), dtype=np.float32)
-        logits = torch.cat((result.reference[0, ..., :2], result.visibility[0, ..., VISIBLE_CLASS, None]), dim=-1)
-        shares = to_host(logits).sigmoid()
-        xy = self._pixels().to_pixels(shares[..., :2])
-        return torch.cat((xy, shares[..., 2:]), dim=-1).float().numpy()
-
-    def _given(self, frames: list[int]) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """For each frame: rows and ids of the points given by then."""
+    def _answer(self, result: WindowResult | None, frames: list[int]) -> Answer:
+        """A window's answer for frames, the newest at last."""
         ids, starts = np.array(self._ids, dtype=np.int64), np.array(self._engine.starts, dtype=np.int64)
         rows = {frame: np.flatnonzero(starts <= frame) for frame in frames}
-        return {frame: (found, ids[found]) for frame, found in rows.items()}
-
-    def _row_of(self, table: NDArray[np.float32], frame: int) -> int:
-        """Where a window's answer (all slots, or the newest frame alone) has a frame."""
-        return frame % self._engine.slots if len(table) > 1 else 0
-
-    def _tracks(
-        self, table: NDArray[np.float32], frame: int, given: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]
-    ) -> Tracks:
-        """A window's answer for one frame and the points given by then."""
-        rows, ids = given[frame]
-        x, y, visible = np.ascontiguousarray(table[self._row_of(table, frame), rows].T)
-        return Tracks(ids, x, y, visible, visible > 0.5, frame, self._stamps[frame])
-
-    def _last_seen(self) -> dict[int, tuple[float, float, float]]:
-        """x, y and visibility of each point as it was seen last. Made when it is asked for, which few steps do."""
-        if self._unread is not None:
-            ids, rows = self._unread
-            self._newest, self._unread = dict(zip(ids, map(tuple, rows.tolist()), strict=True)), None
-        return self._newest
+        nothing = np.zeros((1, 0, 3), dtype=np.float32)
+        table = nothing if result is None else places(result, self._pixels())  # at last: a GPU is at work until then
+        return Answer(ids, rows, table, self._stamps)
 
     def _add(self, given: Given, frame: int, layout: Layout | None) -> None:
         """Points of a frame that is held, or of a reference."""
@@ -290,7 +250,6 @@ class Tracker:
             self._engine.add(position, frame)
         else:
             self._engine.add_reference(position, layout.image.memory, layout.image.flow_image)
-        self._last_seen().update(zip(given.ids, given.where_given, strict=True))
 
     def _pixels(self) -> PixelMap:
         assert self._size is not None
@@ -319,6 +278,7 @@ class Tracker:
             self._waiting.append(given)
         else:
             self._add(given, frame, given.laid_out(self.model, self._size))
+        self._answers.add(given)
         self._ids += given.ids
         self._next_id += len(given.ids)
         return list(given.ids)

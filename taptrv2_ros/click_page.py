@@ -85,9 +85,10 @@ class LiveStage:
             return
         self._shown += 1
         colours = [html_colour(rgb) for rgb in point_colours(tracks.ids)]
-        columns = zip(tracks.ids, colours, tracks.visible, tracks.x, tracks.y, strict=True)
+        columns = zip(tracks.ids, colours, tracks.found, tracks.visible, tracks.x, tracks.y, strict=True)
         points = tuple(
-            ShownPoint(int(i), c, "visible" if v else "hidden", float(x), float(y)) for i, c, v, x, y in columns
+            ShownPoint(i, c, "visible" if visible else "hidden", x, y) if found else ShownPoint(i, c, "not found yet")
+            for i, c, found, visible, x, y in columns
         )
         stamp = nanoseconds(tracks.header.stamp)
         self.showing.show(Scene(str(stamp), tracks.frame_index, jpeg(rgb), rgb.shape[1], rgb.shape[0], points))

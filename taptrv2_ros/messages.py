@@ -76,6 +76,7 @@ def _fill(message: PointTracks | ListPoints.Response, points: Tracks | Queries, 
     message.y = _array("f", np.float32, points.y)
     message.visibility = _array("f", np.float32, points.visibility)
     message.visible = _array("B", np.uint8, points.visible)
+    message.found = _array("B", np.uint8, points.found)
 
 
 def _array(code: str, kind: type[np.generic], values: NDArray[Any]) -> array[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 
-import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 from taptrv2_core.drawing import DrawStyle, PointDrawer
@@ -53,9 +52,7 @@ class OverlayTopics(CameraPart):
                 self._drawer.reset()
                 self._resets = tracked.reset_count
             tracks, header = tracked.result.tracks, tracked.result.header
-            sought = np.isin(tracks.ids, list(tracked.sought))[:, None]
-            places = np.where(sought, np.float32(np.nan), tracks.xy)  # which leaves them out
-            picture = self._drawer.draw(tracked.frame.rgb, tracks.ids, places, tracks.visible)
+            picture = self._drawer.draw(tracked.frame.rgb, tracks.ids, tracks.found_xy, tracks.visible)
             if self._raw.get_subscription_count():
                 size = {"height": picture.shape[0], "width": picture.shape[1], "step": 3 * picture.shape[1]}
                 self._raw.publish(Image(header=header, encoding="rgb8", data=array("B", picture.tobytes()), **size))

@@ -9,7 +9,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 
-from taptrv2_core import PointError, Queries, Tracker, Tracks
+from taptrv2_core import PointError, Queries, Tracker
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.fast.allocator import is_out_of_memory, release_freed_memory
 from taptrv2_core.regions import points_in_region
@@ -26,7 +26,6 @@ class Points:
 
     Attributes:
         make_room: called with a number of points that are about to be added; gives up points nobody asked for.
-        sought: points of references that were not found yet, so that nothing is known of where they are.
     """
 
     def __init__(self, tracker: Tracker, topic: Callable[[], str]) -> None:
@@ -35,7 +34,6 @@ class Points:
         self._topic = topic
         self.groups = Groups()
         self.make_room: Callable[[int], None] = lambda _: None
-        self.sought: frozenset[int] = frozenset()
 
     def spread(
         self, x: Coordinates, y: Coordinates, count: int, spacing: float
@@ -63,19 +61,11 @@ class Points:
     def look_for(self, picture: RgbImage, xy: NDArray[np.float64], group: str = "") -> list[int]:
         """The same, also before the first image, which they wait for; ``xy`` (N, 2). Raises ImageError too."""
         self.groups.check(group)
-        ids = self._granted(len(xy), lambda: self._tracker.add_reference(picture, xy), group)
-        self.sought |= set(ids)
-        return ids
-
-    def see(self, tracks: Tracks) -> None:
-        """What was found in an image."""
-        if self.sought:
-            self.sought -= set(tracks.ids[tracks.visible].tolist())
+        return self._granted(len(xy), lambda: self._tracker.add_reference(picture, xy), group)
 
     def start_anew(self) -> None:
-        """The tracker was reset: what it still has, points of references, is to be found again."""
-        self.sought = frozenset(self._tracker.queries().ids.tolist())
-        self.groups.keep(self.sought)
+        """The tracker was reset: it still has points of references, which keep their groups."""
+        self.groups.keep(frozenset(self._tracker.queries().ids.tolist()))
 
     def click(self, x: float, y: float, stamp: Time) -> None:
         """Add a point where somebody clicked.
@@ -115,7 +105,6 @@ class Points:
         gone = list(ids)
         self._tracker.remove_points(gone)
         self.groups.forget(gone)
-        self.sought -= set(gone)
 
     def _add(self, x: Coordinates, y: Coordinates, picked: int, group: str) -> list[int]:
         self._image_size()

@@ -68,8 +68,6 @@ class TrackedFrame:
     image_size: tuple[int, int]
     """(height, width) in pixels."""
     reset_count: int
-    sought: frozenset[int] = frozenset()
-    """Points of references that were not found yet: where they are said to be means nothing."""
 
 
 class TrackingSession:
@@ -160,9 +158,7 @@ class TrackingSession:
         self._headers[tracks.frame_index] = header
         older = tuple(FrameResult(t, self._headers[t.frame_index]) for t in tracks.refined if t.final)
         self._forget_headers()
-        self.points.see(tracks)
-        result = FrameResult(tracks, header)
-        return TrackedFrame(frame, result, older, encoded.size, self.counters.resets, self.points.sought)
+        return TrackedFrame(frame, FrameResult(tracks, header), older, encoded.size, self.counters.resets)
 
     def lose(self, error: Exception) -> None:
         """An image failed before the tracker took it in, which therefore is as it was. Where memory ran out, it goes on

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from taptrv2_core.velocity import Velocities
 from taptrv2_ros.messages import NANOSECONDS, nanoseconds, tracks_message
 from taptrv2_ros.msg import PointTracks
@@ -21,7 +19,6 @@ class TracksTopics(CameraPart):
         self._tracks = node.create_publisher(PointTracks, context.topic("tracks"), qos)
         self._refined = node.create_publisher(PointTracks, context.topic("refined_tracks"), qos)
         self._velocities = {self._tracks: Velocities(), self._refined: Velocities()}
-        self._sought: frozenset[int] = frozenset()  # in the image before
 
     def close(self) -> None:
         for publisher in (self._tracks, self._refined):
@@ -32,17 +29,14 @@ class TracksTopics(CameraPart):
 
     def on_reset(self, reason: str) -> None:
         self._velocities = {publisher: Velocities() for publisher in self._velocities}
-        self._sought = frozenset()
 
     def on_frame(self, tracked: TrackedFrame) -> None:
         session = self.context.session
         for publisher, results in ((self._tracks, (tracked.result,)), (self._refined, tracked.older)):
             for tracks, header in ((result.tracks, result.header) for result in results):
                 velocity = self._velocities[publisher].update(tracks, nanoseconds(header.stamp) / NANOSECONDS)
-                velocity[np.isin(tracks.ids, list(self._sought))] = 0  # who was just found has not jumped there
                 if not publisher.get_subscription_count():
                     continue
                 message = tracks_message(tracks, header, tracked.image_size, velocity, session.points.groups)
                 message.reset_count, message.dropped_images = tracked.reset_count, session.counters.dropped
                 publisher.publish(message)
-        self._sought = tracked.sought

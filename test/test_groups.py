@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,7 +43,7 @@ def test_names_that_cannot_be_given() -> None:
 
 def tracks(ids: list[int], xy: list[tuple[float, float]]) -> Tracks:
     x, y = np.array(xy, dtype=np.float32).reshape(-1, 2).T
-    return Tracks(np.array(ids, dtype=np.int64), x, y, np.ones_like(x), x == x, 0, 0)
+    return Tracks(np.array(ids, dtype=np.int64), x, y, np.ones_like(x), x == x, x == x, 0, 0)
 
 
 def test_velocities_are_of_the_same_point_in_pixels_a_second() -> None:
@@ -51,3 +53,11 @@ def test_velocities_are_of_the_same_point_in_pixels_a_second() -> None:
     np.testing.assert_allclose(second, [[4, -2], [0, 0]])
     assert velocities.update(tracks([2, 3], [(0, 0), (0, 0)]), 5.5).tolist() == [[0, 0], [0, 0]]
     assert velocities.update(tracks([], []), 6.0).shape == (0, 2)
+
+
+def test_velocities_begin_after_the_image_a_point_is_found_in() -> None:
+    velocities = Velocities()
+    cases = [((0, 1), (0, 0)), ((0, 1), (0, 2)), ((1, 1), (0, 2)), ((1, 1), (2, 2))]
+    for second, (found, expected) in enumerate(cases):
+        now = replace(tracks([1, 2], [(2 * second, 0)] * 2), found=np.array(found, bool))
+        assert velocities.update(now, float(second))[:, 0].tolist() == list(expected)

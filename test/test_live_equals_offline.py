@@ -118,7 +118,8 @@ def test_the_same_tracks_to_the_bit(live: list[PointTracks], offline: list[Track
         assert message.frame_index == tracks.frame_index
         for name in ("x", "y", "visibility"):
             np.testing.assert_array_equal(np.array(getattr(message, name)), getattr(tracks, name)[older], name)
-        assert [bool(v) for v in message.visible] == tracks.visible[older].tolist()
+        for name in ("visible", "found"):
+            assert [bool(v) for v in getattr(message, name)] == getattr(tracks, name)[older].tolist()
 
 
 def test_the_points_moved(live: list[PointTracks]) -> None:

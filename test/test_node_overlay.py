@@ -95,10 +95,11 @@ def test_points_not_found_yet_are_not_drawn(weights: Path) -> None:
         overlay = Watched(node)
         drawer, seen = overlay.part._drawer, list[Any]()
         drawer.draw = lambda *arguments: seen.append(arguments) or arguments[0]  # type: ignore[method-assign,func-returns-value]
-        tracks = Tracks(*(np.array(v) for v in ([3, 4], [5.0, 6.0], [7.0, 8.0], [0.1, 0.1], [False, False])), 0, 0)
+        arrays = [3, 4], [5.0, 6.0], [7.0, 8.0], [0.1, 0.1], [False, False], [True, False]
+        tracks = Tracks(*(np.array(values) for values in arrays), 0, 0)
         rgb = np.zeros((8, 8, 3), np.uint8)
         frame = Frame(Received(Image(), Continuity(0, ""), 0.0), rgb)
-        tracked = TrackedFrame(frame, FrameResult(tracks, Header()), (), (8, 8), 0, frozenset([4]))
+        tracked = TrackedFrame(frame, FrameResult(tracks, Header()), (), (8, 8), 0)
         overlay.part._draw({"image": tracked})
     ((_, ids, places, _),) = seen
     assert ids.tolist() == [3, 4]

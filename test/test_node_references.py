@@ -17,14 +17,17 @@ import numpy as np
 import pytest
 
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
-from camera_process import camera_image
-from ros_harness import Setup, wait_until
-from sensor_msgs.msg import CompressedImage
+from camera_process import camera_image, camera_message
+from ros_harness import IMAGES, Setup, wait_until
+from sensor_msgs.msg import CompressedImage, Image
 
 from taptrv2_core.reference_files import read_reference, write_reference
+from taptrv2_ros.click_page import LiveStage
+from taptrv2_ros.client import client_node
 from taptrv2_ros.conversions import rgb_message
 from taptrv2_ros.demo.errors import DemoError
 from taptrv2_ros.demo.node_process import NodeProcess
+from taptrv2_ros.messages import nanoseconds
 
 SIZE = (120, 160)
 NOWHERE = 2**64 - 1
@@ -142,6 +145,51 @@ def test_pictures_that_are_refused(setup: Setup) -> None:
         assert not answer.success and reason in answer.message and "\n" not in answer.message, answer.message
     assert len(robot.list().ids) == len(XY)
     assert "Traceback" not in setup.said()
+
+
+def test_those_found_nowhere_have_no_place_on_the_click_page(setup: Setup) -> None:
+    robot, elsewhere = setup.robot, np.random.default_rng(1).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+    with client_node("test_page", []) as node:
+        stage = LiveStage(node, IMAGES, "/taptr")
+        wait_until(lambda: robot.node.count_subscribers(IMAGES) == 2, "the page's subscription")
+        setup.track(1, 0, size=SIZE)
+        nowhere = set(robot.add_reference(XY, image=rgb_message(elsewhere)).ids)
+        seen: set[int] = set()
+        for index in range(1, 6):
+            tracks = setup.track(1, index, size=SIZE)[0]
+            seen |= {i for i, visible in zip(tracks.ids, tracks.visible, strict=True) if visible}
+
+            def scene(name: str = str(nanoseconds(tracks.header.stamp))) -> Any:
+                shown = stage.showing.newer(0, 0)[1]
+                return shown if shown and shown.image == name else None
+
+            wait_until(scene, "the page's image")
+            for point in scene().points:
+                assert (point.x is None, point.state == "not found yet") == ((point.id not in seen),) * 2, point
+        assert nowhere - seen and seen - nowhere
+
+
+def test_velocities_begin_when_they_have_been_found(setup: Setup) -> None:
+    """In the refined tracks too, which may find them in other images than the live ones did."""
+    robot, noise = setup.robot, np.random.default_rng(2)
+    publisher = robot.node.create_publisher(Image, IMAGES, 10)
+    wait_until(lambda: publisher.get_subscription_count() > 0, "the node's subscription")
+    for index in range(20):
+        message = camera_message(index, SIZE, False, "")
+        if index < 5:
+            message.data = array("B", noise.integers(0, 256, len(message.data)).astype(np.uint8).tobytes())
+        publisher.publish(message)
+        robot.wait_for_tracks(f"camera_{index}")
+    wait_until(lambda: len(robot.refined) == 16, "the refined tracks")
+    for messages in (robot.tracks, robot.refined):
+        found, visible, vx = (np.array([getattr(m, name) for m in messages]) for name in ("found", "visible", "vx"))
+        seen = np.maximum.accumulate(visible, axis=0)
+        assert (found >= seen).all() and (messages is robot.tracks or (found == seen).all())
+        late = (found[4] == 0) & (found[-1] == 1)
+        assert late.sum() > len(XY) / 2
+        assert not vx[0].any() and not vx[1:][found[:-1] == 0].any()
+        assert np.abs(vx[-1, late]).min() > 0
+    robot.node.destroy_publisher(publisher)
 
 
 def test_they_outlive_a_pause_and_those_of_files_a_clean_up(setup: Setup) -> None:

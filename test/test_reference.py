@@ -51,6 +51,16 @@ def share_found(tracks: Tracks, xy: NDArray[np.float32], step: tuple[float, floa
     return float((near & tracks.visible).mean())
 
 
+def found_by(history: list[Tracks]) -> list[list[bool]]:
+    """Of each frame's points, whether they were called visible in it or before."""
+    seen: set[int] = set()
+    by_frame = []
+    for tracks in history:
+        seen |= set(tracks.ids[tracks.visible].tolist())
+        by_frame.append([point in seen for point in tracks.ids.tolist()])
+    return by_frame
+
+
 STEPS = [(40.0, -25.0), (41.0, -25.0), (42.5, -24.0)]
 
 
@@ -106,6 +116,34 @@ def test_outlives_a_reset(model: Taptr, pictures: tuple[Image, Image], corners: 
     assert (np.linalg.norm(tracks.xy[mine] - (corners[2:] + STEPS[1]), axis=1) < 3).mean() > 0.75
     tracker.clear()
     tracker.reset()
+    assert tracker.num_points == 0
+
+
+def test_is_found_from_when_it_is_seen(
+    model: Taptr, pictures: tuple[Image, Image], corners: NDArray[np.float32]
+) -> None:
+    """In the answers for the newest frames and in the refined ones, each for themselves; anew after a reset."""
+    tracker = Tracker(model)
+    ids = tracker.add_reference(pictures[0], corners)
+    assert not tracker.queries().found.any()
+    for _ in range(2):
+        (given,) = tracker.add_points([(128.0, 128.0)])
+        assert tracker.queries().found.tolist() == [point == given for point in tracker.queries().ids]
+        newest = [tracker.step(pictures[1] if t < 5 else moved(pictures[0], STEPS[t % 3])) for t in range(18)]
+        final = [older for tracks in newest for older in tracks.refined if older.final]
+        assert [tracks.frame_index for tracks in final] == list(range(12))
+        last = tracker.finish()[-6:]
+        for stream in (newest, final + list(last)):
+            mine = [replace(t, ids=t.ids[t.ids != given], visible=t.visible[t.ids != given]) for t in stream]
+            found = np.array([t.found[t.ids != given] for t in stream])
+            assert all(t.found[t.ids == given].all() for t in stream)
+            assert (found >= found_by(mine)).all() and (found[1:] >= found[:-1]).all()
+            assert (~found[4] & found[-1]).mean() > 0.7
+            np.testing.assert_array_equal(np.isnan(stream[4].found_xy[:, 0]), ~stream[4].found)
+        np.testing.assert_array_equal([t.found[t.ids != given] for t in final], found_by(mine)[:12])
+        tracker.reset()
+        assert not tracker.queries().found.any()
+    tracker.remove_points(ids)
     assert tracker.num_points == 0
 
 

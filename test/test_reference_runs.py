@@ -20,7 +20,6 @@ from taptrv2_core.cli import evaluate_bags, main
 from taptrv2_core.query_files import Query, read_queries
 from taptrv2_core.reference_files import Reference, write_reference
 from taptrv2_core.tracking_run import Follower, PointSource, TrackedFrame
-from taptrv2_core.tracking_run.outputs.found import FoundPoints
 from taptrv2_core.tracking_run.outputs.tapvid import TapVidArrays
 from taptrv2_core.tracking_run.points import Label
 
@@ -63,7 +62,7 @@ def test_its_points_are_in_every_image_and_outlive_a_cut(streaming: bool) -> Non
     assert [f.tracks.ids.tolist() for f in done] == [
         *[expected[0]] * 10, *[expected[1]] * 4, *[expected[2]] * 6,
     ]  # fmt: skip
-    assert points.labels[0] == points.labels[2] == Label("rim", "mug", reference=True)
+    assert points.labels[0] == points.labels[2] == Label("rim", "mug")
     assert points.labels[5] == Label("", "")
     if streaming:  # after the cut it begins with nothing but the picture
         fresh = Tracker(tiny_model())
@@ -73,8 +72,7 @@ def test_its_points_are_in_every_image_and_outlive_a_cut(streaming: bool) -> Non
 
 
 def test_the_arrays_ask_for_it_where_it_was_found(tmp_path: Path) -> None:
-    label = Label("", "", reference=True)
-    arrays = TapVidArrays(tmp_path / "tracks.npz", {0: label, 1: label, 2: Label("", "")})
+    arrays = TapVidArrays(tmp_path / "tracks.npz", {})
     points = PointSource([Query(1, 1, 0)] * 3)
     points.begin((64, 64))
     follower = Follower(Tracker(tiny_model()), points, streaming=True)
@@ -82,7 +80,8 @@ def test_the_arrays_ask_for_it_where_it_was_found(tmp_path: Path) -> None:
     for number, frame in enumerate(decoded(4)):
         (tracked,) = follower.push(frame)
         xy = np.full(3, 10.0 + number, np.float32)
-        tracks = replace(tracked.tracks, x=xy, y=xy + 5, visible=np.array(seen[number], bool))
+        visible, found = np.array(seen[number], bool), np.array(seen[: number + 1], bool).any(0) | (False, False, True)
+        tracks = replace(tracked.tracks, x=xy, y=xy + 5, visible=visible, found=found)
         arrays.write(replace(tracked, tracks=tracks))
     arrays.close()
     queries = read_queries(tmp_path / "tracks.npz")
@@ -90,17 +89,6 @@ def test_the_arrays_ask_for_it_where_it_was_found(tmp_path: Path) -> None:
     with np.load(tmp_path / "tracks.npz") as found:
         assert (~found["occluded"].T).tolist() == [[bool(v) for v in row] for row in seen]
         np.testing.assert_allclose(found["points"][0, 0] * 63, (10, 15), rtol=1e-6)
-
-
-def test_it_is_drawn_from_when_it_is_found() -> None:
-    found = FoundPoints({0: Label("", "", reference=True), 1: Label("", "")})
-    tracks = Tracker(tiny_model()).step(np.zeros((64, 64, 3), np.uint8))
-    ids, x = np.array([0, 1, 2]), np.float32([1, 2, 3])
-    for first, visible, shown in [(1, [0, 0, 0], [0, 1, 1]), (1, [1, 0, 0], [1, 1, 1]), (0, [0, 0, 0], [1, 1, 1])]:
-        now = replace(tracks, ids=ids, x=x, y=x, visible=np.array(visible, bool))
-        assert found.sought(now).tolist() == [bool(first), False, False]
-        places = found.places(now)
-        np.testing.assert_array_equal(places[:, 0], np.where(shown, x, np.nan))
 
 
 def test_track(mug: Path, bag: Path, weights: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def seen(tracker: Tracker, hidden: tuple[int, ...] = (), moved: dict[int, tuple[
         row = now.ids.tolist().index(point)
         x[row], y[row] = to_x, to_y
     visible = ~np.isin(now.ids, hidden)
-    return Tracks(now.ids, x, y, visible.astype(np.float32), visible, tracker.frame_index, 0)
+    return Tracks(now.ids, x, y, visible.astype(np.float32), visible, now.found, tracker.frame_index, 0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package: make build, tools/run.sh pytest")
 from builtin_interfaces.msg import Time
-from session_harness import SIZE, Log, ScarceTaptr, track
+from session_harness import Log, ScarceTaptr, track
 from tiny import tiny_model
 
 from taptrv2_core import ImageError, PointError
@@ -76,24 +76,6 @@ def test_those_the_memory_has_no_room_for_are_given_up() -> None:
     assert tracked[-1] is not None
     assert tracked[-1].result.tracks.ids.tolist() == ids[:3]
     assert [error for error in log.errors if "out of memory with 6 points" in error]
-
-
-def test_they_are_sought_until_they_are_found() -> None:
-    session = TrackingSession(tiny_model(), 8, 1, "/test/image_raw", Log())
-    track(session, 0)
-    (plain,) = session.points.add([10.0], [10.0], Time())
-    ids = session.points.add_reference(picture(*SIZE), [3.0, 4.0, 5.0], [5.0, 6.0, 7.0])
-    session.points.remove(ids[:1])
-    assert session.points.sought == set(ids[1:])
-    tracked = track(session, 1)
-    assert tracked is not None
-    tracks = tracked.result.tracks
-    assert tracked.sought == set(ids[1:]) - set(tracks.ids[tracks.visible].tolist())
-    assert plain not in tracked.sought
-    session.points.see(type(tracks)(tracks.ids, tracks.x, tracks.y, tracks.visibility, tracks.ids > 0, 1, 1))
-    assert session.points.sought == set()
-    track(session, 2, AGAIN)
-    assert session.points.sought <= set(ids[1:])
 
 
 def test_what_cannot_be_granted() -> None:

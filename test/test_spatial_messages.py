@@ -57,7 +57,7 @@ def test_calibration_that_does_not_fit() -> None:
 def points() -> SpatialPoints:
     ids = np.array([2, 5, 9], dtype=np.int64)
     x = np.array([1.0, 2.0, 3.0], dtype=np.float32)
-    tracks = Tracks(ids, x, x, np.array([0.9, 0.2, 0.8], np.float32), np.array([True, False, True]), 0, 0)
+    tracks = Tracks(ids, x, x, np.array([0.9, 0.2, 0.8], np.float32), np.array([True, False, True]), x == x, 0, 0)
     xyz = np.array([(0.1, 0.2, 1.5), (np.nan,) * 3, (-0.3, 0.0, 2.0)])
     return SpatialPoints(Header(frame_id="camera"), tracks, np.array([1, 0, 0], np.uint32), ["", "mug"], xyz)
 

@@ -156,4 +156,4 @@ def test_memory_is_flat_over_600_frames() -> None:
             tracker.remove_points([tracker.add_points([(22.0, 22.0)])[0]])
     assert sizes[0] == sizes[1] == sizes[2]
     assert len(tracker._stamps) == 8
-    assert len(tracker._newest) == 6
+    assert len(tracker._answers.last_seen()) == 6

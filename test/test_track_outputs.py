@@ -85,7 +85,7 @@ def test_a_parquet_table_of_several_groups_of_rows(tmp_path: Path) -> None:
     x = np.arange(count, dtype=np.float32)
     frame = next(decoded(1))
     for number in range(5):
-        tracks = Tracks(np.arange(count), x + number, -x, x / count, x > 5, number, number * 10)
+        tracks = Tracks(np.arange(count), x + number, -x, x / count, x > 5, x > 2, number, number * 10)
         source = replace(frame.source, stamp=number * 10)
         table.write(TrackedFrame(number, source, frame.image, tracks))
     table.close()
@@ -94,6 +94,7 @@ def test_a_parquet_table_of_several_groups_of_rows(tmp_path: Path) -> None:
     rows = file.read().to_pydict()
     np.testing.assert_array_equal(rows["frame"], np.repeat(range(5), count))
     np.testing.assert_array_equal(rows["stamp_ns"], np.repeat(range(0, 50, 10), count))
+    np.testing.assert_array_equal(rows["found"], np.tile(x > 2, 5))
     np.testing.assert_array_equal(rows["x"], np.concatenate([x + n for n in range(5)]))
     assert [i for i, name in enumerate(rows["name"]) if name] == [7 + n * count for n in range(5)]
     assert rows["group"][7] == "odd"
@@ -191,6 +192,30 @@ def test_ros_itself_reads_the_bags_messages(tracked: Path) -> None:
             )
             assert ros.header.frame_id == ours.header.frame_id == "camera"
             assert len(serialize_message(ros)) == len(raw)  # alike but for padding, which ROS leaves as it finds it
+
+
+def test_ros_refuses_tracks_recorded_before_they_said_what_was_found() -> None:
+    """Which it does because that field is the last; elsewhere it would be read from the bytes of the next."""
+    pytest.importorskip("taptrv2_ros.msg", reason="needs ROS 2 and the built package")
+    from rclpy.serialization import deserialize_message
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    from taptrv2_core.tracking_run.outputs.bag import _blank, tracks_definition
+    from taptrv2_ros.msg import PointTracks
+
+    kind, lines = "taptrv2_ros/msg/PointTracks", tracks_definition().read_text().splitlines()
+    for before in (lines, [line for line in lines if not line.startswith("uint8[] found")]):
+        store = get_typestore(Stores.ROS2_HUMBLE)
+        store.register(get_types_from_msg("\n".join(before), kind))
+        arrays = {"ids": np.arange(3, dtype=np.uint64), "visible": np.ones(3, np.uint8), "group_names": ["", "mug"]}
+        arrays |= {name: np.ones(3, np.float32) for name in ("x", "y", "vx", "vy", "visibility")}
+        arrays |= {"group": np.ones(3, np.uint32)} | ({"found": np.ones(3, np.uint8)} if before is lines else {})
+        raw = bytes(store.serialize_cdr(store.types[kind](**(_blank(store, kind) | arrays)), kind))
+        if before is lines:
+            assert list(deserialize_message(raw, PointTracks).found) == [1, 1, 1]
+        else:
+            with pytest.raises(Exception, match="failed to deserialize"):
+                deserialize_message(raw, PointTracks)
 
 
 def test_the_summary_says_what_was_done(tracked: Path) -> None:

@@ -96,6 +96,7 @@ def test_queries_are_where_the_newest_answer_has_them(tracker: Tracker) -> None:
 
 
 def test_stamps_name_the_held_frames(tracker: Tracker) -> None:
+    assert tracker.finish() == ()
     for t in range(12):
         tracker.step(IMAGE, stamp=1_000_000_000 + 50 * t)
     assert tracker.held_stamps == tuple(1_000_000_000 + 50 * t for t in range(4, 12))

@@ -139,7 +139,7 @@ def references() -> None:
         image = (sample.video[number] * (0.75, 0.65, 0.5)).astype(np.uint8)
         tracks = tracker.step(image)
         if number in (10, 19, 27):
-            panels += [panel[:, :8], PointDrawer(style).draw(image, tracks.ids, tracks.xy, tracks.visible)]
+            panels += [panel[:, :8], PointDrawer(style).draw(image, tracks.ids, tracks.found_xy, tracks.visible)]
     save(IMAGES / "references.jpg", np.hstack(panels)[..., ::-1])
 
 

@@ -41,7 +41,8 @@ class Judged:
     Attributes:
         ids, query_frame: (N,).
         end: (N,) the first image in which a point was forgotten, T if none.
-        xy: (T, N, 2) pixels; at and before the query, the query; of a forgotten point, where it was last.
+        xy: (T, N, 2) pixels; at and before the query, the query; of a forgotten point, where it was last; NaN of one of
+            a reference until it is found.
         visible: (T, N), False before the query and of forgotten points.
         easy_xy: (T, N, 2), LK's position where the point is easy, else NaN.
         seconds: (T,) from the first image.

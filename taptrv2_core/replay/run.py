@@ -151,7 +151,7 @@ def to_judge(replay: Replay, points: PointSource, queries: Sequence[Query], trut
     visible, there = np.zeros((2, frames, count), np.bool_)
     for t, tracks in enumerate(replay.tracks):
         # Ids are numbers from 0 in the order in which points were added, references first; resets alone remove any.
-        xy[t, tracks.ids], visible[t, tracks.ids], there[t, tracks.ids] = tracks.xy, tracks.visible, True
+        xy[t, tracks.ids], visible[t, tracks.ids], there[t, tracks.ids] = tracks.found_xy, tracks.visible, True
         easy[t, points.sought : points.sought + len(replay.easy[t])] = replay.easy[t]
     start, end = there.argmax(0), frames - there[::-1].argmax(0)
     xy = xy[np.clip(np.arange(frames)[:, None], start, end - 1), np.arange(count)]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from taptrv2_core.encodings import RgbImage
 from taptrv2_core.recordings import Frame
@@ -15,7 +13,7 @@ from taptrv2_core.tracker import Tracker
 from taptrv2_core.tracking_run.points import PointSource
 from taptrv2_core.tracks import Queries, Tracks
 
-T = TypeVar("T", bound=np.generic)
+_ARRAYS = ("ids", "x", "y", "visibility", "visible", "found")
 
 
 @dataclass(frozen=True)
@@ -111,24 +109,11 @@ def _merged(before: Tracks, now: Tracks) -> Tracks:
     gone = ~np.isin(before.ids, now.ids)
     if not gone.any():
         return now
-    ids = np.concatenate((before.ids[gone], now.ids))
-    order = np.argsort(ids)
-
-    def joined(old: NDArray[T], new: NDArray[T]) -> NDArray[T]:
-        return np.concatenate((old[gone], new))[order]
-
-    return replace(
-        now,
-        ids=ids[order],
-        x=joined(before.x, now.x),
-        y=joined(before.y, now.y),
-        visibility=joined(before.visibility, now.visibility),
-        visible=joined(before.visible, now.visible),
-    )
+    order = np.argsort(np.concatenate((before.ids[gone], now.ids)))
+    arrays = {name: np.concatenate((getattr(before, name)[gone], getattr(now, name)))[order] for name in _ARRAYS}
+    return replace(now, **arrays)
 
 
 def _with_new(tracks: Tracks, queries: Queries) -> Tracks:
     """A frame's tracks and the points that were added in it since."""
-    x, y, visibility = (np.ascontiguousarray(c) for c in (queries.x, queries.y, queries.visibility))
-    now = replace(tracks, ids=queries.ids, x=x, y=y, visibility=visibility, visible=queries.visible)
-    return _merged(tracks, now)
+    return _merged(tracks, replace(tracks, **{name: getattr(queries, name) for name in _ARRAYS}))

@@ -23,8 +23,6 @@ class Label:
 
     name: str
     group: str
-    reference: bool = False
-    """Of a picture that is not part of the recording."""
 
 
 class PointSource:
@@ -76,7 +74,7 @@ class PointSource:
         """Give the references to a tracker that has taken no image yet."""
         for reference in self._references:
             ids = tracker.add_reference(reference.image, reference.xy)
-            labels = [Label(name, reference.group, reference=True) for name in reference.names]
+            labels = [Label(name, reference.group) for name in reference.names]
             self.labels.update(zip(ids, labels, strict=True))
 
     def add_due(self, tracker: Tracker, frame: int, stamp: int) -> None:

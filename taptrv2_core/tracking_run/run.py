@@ -199,7 +199,7 @@ class Run:
             "tracks.csv": lambda path: CsvTable(path, labels),
             "tracks.parquet": lambda path: ParquetTable(path, labels),
             "tracks.npz": lambda path: TapVidArrays(path, labels),
-            "overlay.mp4": lambda path: OverlayVideo(path, rate, labels, self._options.overlay_width),
+            "overlay.mp4": lambda path: OverlayVideo(path, rate, self._options.overlay_width),
             "tracks.rrd": lambda path: RerunRecording(path, labels),
             "tracks_bag": lambda path: TracksBag(path, recording.topic, recording.is_bag, labels),
         }

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from taptrv2_core.engine import VISIBLE_CLASS
 from taptrv2_core.geometry import UNIT
 from taptrv2_core.training.unroll import Window
+from taptrv2_core.window_result import VISIBLE_CLASS
 
 SATURATION = 8.0
 """Pixels of `UNIT` from which on more error counts ever less: points lost anyway would drown the others."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from taptrv2_core.engine import WindowResult, committed
 from taptrv2_core.geometry import inverse_sigmoid
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.query_state import QueryState
 from taptrv2_core.window import Frames, LayerOutput, Masks
+from taptrv2_core.window_result import WindowResult, committed
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from taptrv2_core.engine import VISIBLE_CLASS, SlidingWindow
+from taptrv2_core.engine import SlidingWindow
 from taptrv2_core.geometry import UNIT
 from taptrv2_core.model import Taptr
 from taptrv2_core.synthetic import Clips
 from taptrv2_core.training.data import to_truth
 from taptrv2_core.training.losses import start_positions
+from taptrv2_core.window_result import VISIBLE_CLASS
 
 THRESHOLDS = (1.0, 2.0, 4.0, 8.0, 16.0)
 BINS = ((0.0, 4.0), (4.0, 16.0), (16.0, 32.0), (32.0, float("inf")))

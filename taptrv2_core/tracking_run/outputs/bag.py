@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import taptrv2_core
 from taptrv2_core.drawing import DrawStyle, PointDrawer
@@ -16,7 +15,6 @@ from taptrv2_core.encodings import JPEG_FORMAT, RawImage, RgbImage, encode_jpeg
 from taptrv2_core.extras import optional
 from taptrv2_core.recordings import NANOSECONDS, Frame
 from taptrv2_core.tracking_run.following import TrackedFrame
-from taptrv2_core.tracking_run.outputs.found import FoundPoints
 from taptrv2_core.tracking_run.outputs.output import JPEG_QUALITY, Labels
 from taptrv2_core.velocity import Velocities
 
@@ -45,7 +43,6 @@ class TracksBag:
         self._labels = labels
         self._as_recorded = recorded_as_message
         self._topic = topic if recorded_as_message else f"{topic}/compressed"
-        self._found = FoundPoints(labels)
         self._velocities = Velocities()
         self._drawer = PointDrawer(DrawStyle(labels=True))
         self._store = _typestore()
@@ -57,10 +54,9 @@ class TracksBag:
 
     def write(self, frame: TrackedFrame) -> None:
         """See `Output`."""
-        sought, places = self._found.sought(frame.tracks), self._found.places(frame.tracks)
-        messages = {self._topic: self._image(frame), TRACKS_TOPIC: self._points(frame, sought)}
+        messages = {self._topic: self._image(frame), TRACKS_TOPIC: self._points(frame)}
         if self._topic != OVERLAY_TOPIC:  # else an overlay was tracked, and is what images were recorded
-            messages[OVERLAY_TOPIC] = self._overlay(frame, places)
+            messages[OVERLAY_TOPIC] = self._overlay(frame)
         for topic, message in messages.items():
             kind = message.__msgtype__
             if topic not in self._connections:
@@ -88,9 +84,9 @@ class TracksBag:
             )  # fmt: skip
         return self._store.types[_COMPRESSED](header=header, format=image.format, data=image.data)
 
-    def _overlay(self, frame: TrackedFrame, places: NDArray[np.float32]) -> Any:
+    def _overlay(self, frame: TrackedFrame) -> Any:
         tracks = frame.tracks
-        picture = self._drawer.draw(frame.image, tracks.ids, places, tracks.visible)
+        picture = self._drawer.draw(frame.image, tracks.ids, tracks.found_xy, tracks.visible)
         return self._jpeg(self._header(frame.source), picture)
 
     def _jpeg(self, header: Any, image: RgbImage) -> Any:
@@ -102,11 +98,10 @@ class TracksBag:
         stamp = time(sec=frame.stamp // NANOSECONDS, nanosec=frame.stamp % NANOSECONDS)
         return self._store.types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame.frame_id)
 
-    def _points(self, frame: TrackedFrame, sought: NDArray[np.bool_]) -> Any:
+    def _points(self, frame: TrackedFrame) -> Any:
         """``PointTracks``, as the definition that is installed has it: fields not known here are left empty."""
         tracks = frame.tracks
         velocity = self._velocities.update(tracks, tracks.stamp / NANOSECONDS)
-        velocity[sought] = 0  # who was just found has not jumped there
         groups = {"": 0}
         for point in tracks.ids.tolist():
             groups.setdefault(self._labels[point].group, len(groups))
@@ -123,6 +118,7 @@ class TracksBag:
             "vy": velocity[:, 1].copy(),
             "visibility": tracks.visibility,
             "visible": tracks.visible.astype(np.uint8),
+            "found": tracks.found.astype(np.uint8),
             "group": np.array([groups[self._labels[i].group] for i in tracks.ids.tolist()], np.uint32),
             "group_names": list(groups),
         }

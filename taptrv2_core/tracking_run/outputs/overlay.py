@@ -6,8 +6,6 @@ from pathlib import Path
 
 from taptrv2_core.drawing import DrawnVideo, DrawStyle
 from taptrv2_core.tracking_run.following import TrackedFrame
-from taptrv2_core.tracking_run.outputs.found import FoundPoints
-from taptrv2_core.tracking_run.outputs.output import Labels
 
 _MIN_WIDTH = 640
 _BYTES_A_FRAME = 64  # of the index an MP4 gets in the end
@@ -19,10 +17,9 @@ class OverlayVideo:
 
     label = "Overlay"
 
-    def __init__(self, path: Path, rate: float, labels: Labels, max_width: int = 0) -> None:
+    def __init__(self, path: Path, rate: float, max_width: int = 0) -> None:
         """``rate`` in images a second; wider images are reduced to ``max_width`` pixels, 0: they are not."""
         self.path = path
-        self._found = FoundPoints(labels)
         style = DrawStyle(min_width=min(_MIN_WIDTH, max_width or _MIN_WIDTH), max_width=max_width)
         self._video = DrawnVideo(path, rate, style)
 
@@ -30,7 +27,7 @@ class OverlayVideo:
         """See `Output`."""
         tracks = frame.tracks
         caption = f"image {frame.number}   {len(tracks.ids)} points, {int(tracks.visible.sum())} visible"
-        self._video.write(frame.image, tracks.ids, self._found.places(tracks), tracks.visible, caption)
+        self._video.write(frame.image, tracks.ids, tracks.found_xy, tracks.visible, caption)
 
     def close(self) -> None:
         """See `Output`."""

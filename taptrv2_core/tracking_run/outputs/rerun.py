@@ -11,7 +11,6 @@ from taptrv2_core.drawing import point_colours
 from taptrv2_core.encodings import CompressedImage, encode_jpeg
 from taptrv2_core.extras import optional
 from taptrv2_core.tracking_run.following import TrackedFrame
-from taptrv2_core.tracking_run.outputs.found import FoundPoints
 from taptrv2_core.tracking_run.outputs.output import JPEG_QUALITY, Labels
 
 _BUFFERED = 1 << 23  # bytes the SDK may still hold
@@ -25,7 +24,6 @@ class RerunRecording:
     def __init__(self, path: Path, labels: Labels) -> None:
         self.path = path
         self._labels = labels
-        self._found = FoundPoints(labels)
         self._rerun: Any = optional("rerun", "rerun-sdk", "writing a Rerun recording")
         path.open("wb").close()  # says what is wrong with the place, which the SDK does not
         self._recording = self._rerun.RecordingStream("taptr")
@@ -37,13 +35,12 @@ class RerunRecording:
         record.set_time("frame", sequence=frame.number)
         record.set_time("stamp", timestamp=np.datetime64(frame.source.stamp, "ns"))
         record.log("camera", self._picture(frame))
-        places = self._found.places(tracks)
-        hidden = ~tracks.visible & np.isfinite(places).all(1)
+        hidden = tracks.found & ~tracks.visible
         for name, chosen, radius in (("visible", tracks.visible, 4.0), ("hidden", hidden, 2.0)):
             ids = tracks.ids[chosen]
             names = [self._labels[i].name or str(i) for i in ids.tolist()]
             points = self._rerun.Points2D(
-                places[chosen] + 0.5,  # Rerun's pixels begin at their corner, ours at their centre
+                tracks.xy[chosen] + 0.5,  # Rerun's pixels begin at their corner, ours at their centre
                 radii=radius, colors=point_colours(ids), labels=names, show_labels=False,
             )  # fmt: skip
             record.log(f"camera/{name}", points)

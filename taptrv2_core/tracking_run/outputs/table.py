@@ -14,10 +14,11 @@ from taptrv2_core.tracking_run.following import TrackedFrame
 from taptrv2_core.tracking_run.outputs.output import Labels
 from taptrv2_core.tracking_run.points import Label
 
-COLUMNS = ("frame", "stamp_ns", "id", "name", "group", "x", "y", "visibility", "visible")
+COLUMNS = ("frame", "stamp_ns", "id", "name", "group", "x", "y", "visibility", "visible", "found")
 _ROWS_A_GROUP = 1 << 16
 _NUMBERS = {
     "frame": "i4", "stamp_ns": "i8", "id": "i8", "x": "f4", "y": "f4", "visibility": "f4", "visible": "?",
+    "found": "?",
 }  # fmt: skip
 _ROW = np.dtype(list(_NUMBERS.items()))
 _BLANK = Label("", "")
@@ -38,12 +39,12 @@ class CsvTable:
     def write(self, frame: TrackedFrame) -> None:
         """See `Output`."""
         tracks, stamp = frame.tracks, frame.source.stamp
-        columns = (c.tolist() for c in (tracks.ids, tracks.x, tracks.y, tracks.visibility, tracks.visible))
-        for point, x, y, visibility, visible in zip(*columns, strict=True):
+        columns = (tracks.ids, tracks.x, tracks.y, tracks.visibility, tracks.visible, tracks.found)
+        for point, x, y, visibility, visible, found in zip(*(c.tolist() for c in columns), strict=True):
             label = self._labels.get(point, _BLANK)
             self._writer.writerow(
                 (frame.number, stamp, point, label.name, label.group, f"{x:.3f}", f"{y:.3f}", f"{visibility:.4f}",
-                 int(visible))
+                 int(visible), int(found))
             )  # fmt: skip
 
     def close(self) -> None:
@@ -68,6 +69,7 @@ class ParquetTable:
             "frame": self._arrow.int32(), "stamp_ns": self._arrow.int64(), "id": self._arrow.int64(),
             "name": self._arrow.string(), "group": self._arrow.string(), "x": self._arrow.float32(),
             "y": self._arrow.float32(), "visibility": self._arrow.float32(), "visible": self._arrow.bool_(),
+            "found": self._arrow.bool_(),
         }  # fmt: skip
         self._schema = self._arrow.schema([(name, kinds[name]) for name in COLUMNS])
         parquet = optional("pyarrow.parquet", "pyarrow", "writing Parquet")
@@ -81,7 +83,7 @@ class ParquetTable:
         tracks = frame.tracks
         rows: NDArray[np.void] = np.zeros(len(tracks.ids), _ROW)
         rows["frame"], rows["stamp_ns"], rows["id"] = frame.number, frame.source.stamp, tracks.ids
-        for name in ("x", "y", "visibility", "visible"):
+        for name in ("x", "y", "visibility", "visible", "found"):
             rows[name] = getattr(tracks, name)
         while len(rows):
             fitting = rows[: _ROWS_A_GROUP - self._count]

@@ -36,8 +36,7 @@ class TapVidArrays:
         self._labels = labels
         self._records: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  # closed by close()
         self._rows: dict[int, int] = {}  # by id
-        self._queries: list[tuple[int, float, float]] = []  # frame, y, x of each row
-        self._sought: set[int] = set()  # ids of references' points that were not found yet
+        self._queries: list[tuple[int, float, float, bool]] = []  # frame, y, x of each row, and whether it was found
         self._stamps: list[tuple[int, int]] = []  # number, stamp of each frame
         self._size = (0, 0)
 
@@ -46,18 +45,13 @@ class TapVidArrays:
         tracks = frame.tracks
         self._size = (frame.image.shape[0], frame.image.shape[1])
         self._stamps.append((frame.number, frame.source.stamp))
-        for point, x, y, seen in zip(
-            *(c.tolist() for c in (tracks.ids, tracks.x, tracks.y, tracks.visible)), strict=True
-        ):
-            query = (frame.number, y, x)
-            if point not in self._rows:
-                self._rows[point] = len(self._rows)
-                self._queries.append(query)
-                if point in self._labels and self._labels[point].reference:
-                    self._sought.add(point)
-            if seen and point in self._sought:
-                self._queries[self._rows[point]] = query
-                self._sought.remove(point)
+        columns = (c.tolist() for c in (tracks.ids, tracks.x, tracks.y, tracks.found))
+        for point, x, y, found in zip(*columns, strict=True):
+            row = self._rows.setdefault(point, len(self._rows))
+            if row == len(self._queries):
+                self._queries.append((frame.number, y, x, found))
+            elif found and not self._queries[row][-1]:
+                self._queries[row] = frame.number, y, x, True
         records = np.zeros(len(tracks.ids), _RECORD)
         records["frame"] = frame.number
         records["row"] = [self._rows[point] for point in tracks.ids.tolist()]
@@ -95,7 +89,7 @@ class TapVidArrays:
             stamps[number] = stamp
         labels = [self._labels.get(point, Label("", "")) for point in self._rows]
         return {
-            "query_points": np.array(self._queries, np.float32).reshape(-1, 3),
+            "query_points": np.array(self._queries, np.float32).reshape(-1, 4)[:, :3],
             "ids": np.array(list(self._rows), np.int64),
             "name": np.array([label.name for label in labels], np.str_),
             "group": np.array([label.group for label in labels], np.str_),
@@ -111,7 +105,7 @@ class TapVidArrays:
             queries = np.array(self._queries[first : first + most], np.float32)
             shape = (len(queries), self._frames)
             if name == "points":
-                block: NDArray[Any] = np.repeat((queries[:, None, :0:-1] / scale), self._frames, axis=1)
+                block: NDArray[Any] = np.repeat((queries[:, None, 2:0:-1] / scale), self._frames, axis=1)
             else:
                 block = np.full(shape, name == "occluded", bool) if name == "occluded" else np.zeros(shape, np.float32)
             for records in self._chunks():
