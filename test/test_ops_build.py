@@ -28,6 +28,13 @@ def op_build() -> ModuleType:
     return module
 
 
+def make_toolkit(folder: Path, whole: bool = True) -> None:
+    files = ("bin/nvcc", "include/cuda_runtime.h") if whole else ("bin/nvcc",)
+    for name in files:
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+
+
 def test_without_compiler_nothing_is_built(
     op_build: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,10 +73,10 @@ def test_cuda_is_decided_by_torch_and_toolkit(
     from torch.utils import cpp_extension
 
     if not missing_toolkit:
-        (tmp_path / "bin").mkdir()
-        (tmp_path / "bin" / "nvcc").touch()
+        make_toolkit(tmp_path)
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(cpp_extension, "CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr(op_build, "USUAL_CUDA_HOME", tmp_path / "nowhere")
     monkeypatch.delenv("TAPTRV2_CUDA", raising=False)
     chosen, reason = op_build._cuda_choice()
     assert chosen is not missing_toolkit
@@ -78,6 +85,34 @@ def test_cuda_is_decided_by_torch_and_toolkit(
         monkeypatch.setenv("TAPTRV2_CUDA", "1")
         with pytest.raises(SystemExit, match="no CUDA toolkit is found"):
             op_build.ext_modules()
+
+
+@pytest.mark.parametrize("where", ["asked for", "found"])
+def test_a_toolkit_has_headers_too(
+    where: str, op_build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nvcc on the path may be a script beside nothing else, which torch takes for the toolkit's."""
+    from torch.utils import cpp_extension
+
+    script, toolkit = tmp_path / "local", tmp_path / "cuda"
+    make_toolkit(script, whole=False)
+    make_toolkit(toolkit)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(cpp_extension, "CUDA_HOME", str(script))
+    monkeypatch.setattr(op_build, "USUAL_CUDA_HOME", toolkit)
+    monkeypatch.delenv("TAPTRV2_CUDA", raising=False)
+    if where == "found":
+        monkeypatch.delenv("CUDA_HOME", raising=False)
+        assert op_build._cuda_choice() == (True, f"CUDA toolkit found in {toolkit}")
+        assert str(toolkit) == cpp_extension.CUDA_HOME
+        return
+    monkeypatch.setenv("CUDA_HOME", str(script))
+    chosen, reason = op_build._cuda_choice()
+    assert not chosen
+    assert reason == (
+        f"no CUDA toolkit is found in {script}: bin/nvcc or include/cuda_runtime.h is missing (set CUDA_HOME to the "
+        "folder with both)"
+    )
 
 
 def test_wrong_wish_is_refused(op_build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

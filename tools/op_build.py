@@ -21,6 +21,7 @@ CXX_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-W
 # Not linked: at run time torch's own OpenMP library is the one, and a second one would mean a second set of threads.
 OPENMP = ["-fopenmp"]
 NVCC_FLAGS = ["-O3", "-lineinfo"]
+USUAL_CUDA_HOME = Path("/usr/local/cuda")
 WISHES = ("CXX", "CUDA_HOME", "TORCH_CUDA_ARCH_LIST")
 """Variables of the environment that what is built depends on, beside the choice of sources."""
 
@@ -86,7 +87,7 @@ def _cuda_choice() -> tuple[bool, str]:
     missing = _missing_cuda()
     if missing and wish == "1":
         raise SystemExit(f"taptrv2 ops: TAPTRV2_CUDA=1, but {missing}.")
-    return not missing, missing or "CUDA toolkit found"
+    return not missing, missing or f"CUDA toolkit found in {_cuda_home()}"
 
 
 def _missing_cuda() -> str:
@@ -98,9 +99,25 @@ def _missing_cuda() -> str:
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
     home = cpp_extension.CUDA_HOME
-    if not home or not (Path(home) / "bin" / "nvcc").exists():
-        return "no CUDA toolkit is found (set CUDA_HOME to the folder with bin/nvcc)"
+    if not _is_toolkit(home) and "CUDA_HOME" not in os.environ and _is_toolkit(USUAL_CUDA_HOME):
+        cpp_extension.CUDA_HOME = str(USUAL_CUDA_HOME)  # torch was misled by a script named nvcc on the path
+    elif not _is_toolkit(home):
+        where = f" in {home}: bin/nvcc or include/cuda_runtime.h is missing" if home else ""
+        return f"no CUDA toolkit is found{where} (set CUDA_HOME to the folder with both)"
     return ""
+
+
+def _is_toolkit(home: str | Path | None) -> bool:
+    if not home:
+        return False
+    header, folder = "include/cuda_runtime.h", Path(home)
+    return (folder / "bin/nvcc").exists() and any([*folder.glob(header), *folder.glob(f"targets/*/{header}")])
+
+
+def _cuda_home() -> str:
+    from torch.utils import cpp_extension
+
+    return str(cpp_extension.CUDA_HOME)
 
 
 def _extension(cuda: bool) -> Any:
