@@ -13,6 +13,9 @@ from taptrv2_core.errors import ImageError
 from taptrv2_core.fast.transfer import to_device
 from taptrv2_core.ops import active_backend
 
+DARK = 32 / 255
+"""An image without a value above this shows nothing that could be tracked."""
+
 
 def checked_image(image: Any) -> NDArray[Any]:
     """An image as (H, W, 3), uint8 or float32 in [0, 1], RGB; grey ones are repeated three times.
@@ -36,6 +39,26 @@ def checked_image(image: Any) -> NDArray[Any]:
     elif array.dtype != np.uint8:
         raise ImageError(f"image is {array.dtype}; expected uint8, or float in [0, 1] (16-bit images: divide by 256)")
     return array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
+
+
+def checked_picture(image: Any) -> NDArray[Any]:
+    """The same of a picture in which points are to be looked for. Raises ImageError too where it is nearly black."""
+    array = checked_image(image)
+    if is_dark(array):
+        raise ImageError(
+            "picture is nearly black: nothing can be found by it (a camera's 10 or 12 bits are the lower ones of "
+            "16: scale them to 8)"
+        )
+    return array
+
+
+def is_dark(image: NDArray[Any]) -> bool:
+    """Whether a checked image is nearly black: a covered lens, or 16 bits of which only the lower ones are used.
+
+    Of every second row and column, which takes some 0.05 ms of an image of 640 x 480.
+    """
+    most = 255 if image.dtype == np.uint8 else 1
+    return bool(image[::2, ::2].max() < DARK * most)
 
 
 def network_input(image: NDArray[Any], input_size: tuple[int, int], device: torch.device) -> Tensor:

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from taptrv2_core.encodings import CompressedImage, RgbImage
 from taptrv2_core.errors import ImageError, PointError, QueryError
 from taptrv2_core.extras import optional
-from taptrv2_core.images import checked_image
+from taptrv2_core.images import checked_picture
 from taptrv2_core.point_checks import checked_points, refuse_outside, why_too_large
 from taptrv2_core.point_files import as_number, finite, given_values, parsed_rows, unreadable, yaml_content
 
@@ -134,7 +134,7 @@ def _yaml_path(path: str | Path) -> Path:
 def _checked(path: Path, image: ArrayLike, xy: ArrayLike) -> tuple[RgbImage, NDArray[np.float64]]:
     """(h, w, 3) uint8 RGB and (N, 2), N > 0. Raises QueryError."""
     try:
-        picture, points = checked_image(image), checked_points(xy)
+        picture, points = checked_picture(image), checked_points(xy)
         refuse_outside(points, (picture.shape[0], picture.shape[1]))
     except (ImageError, PointError) as error:
         raise QueryError(f"{path}: {error}") from error
@@ -162,7 +162,7 @@ def _read_image(path: Path, file: Path) -> RgbImage:
     """The picture that a reference names. Raises QueryError."""
     try:
         image = CompressedImage(np.frombuffer(file.read_bytes(), np.uint8), file.suffix).rgb()
-        checked_image(image)
+        checked_picture(image)
     except (OSError, ValueError) as error:  # the latter of names that no file can have too
         reason = getattr(error, "strerror", None) or error
         raise QueryError(f"{path}: its image {file} cannot be read: {reason}") from error

@@ -15,7 +15,7 @@ from taptrv2_core.engine import SlidingWindow
 from taptrv2_core.errors import ImageError, PointError
 from taptrv2_core.geometry import PixelMap
 from taptrv2_core.given import Given, Layout, refuse_misfits
-from taptrv2_core.images import checked_image
+from taptrv2_core.images import checked_picture
 from taptrv2_core.model import Taptr
 from taptrv2_core.point_checks import checked_points, refuse_outside, shown
 from taptrv2_core.tracks import Queries, Tracks
@@ -136,7 +136,7 @@ class Tracker:
             PointError: it is too large, a coordinate is not finite or outside it, or there would be more than
                 `max_points`. Then none is added.
         """
-        picture = checked_image(image).copy()
+        picture = checked_picture(image).copy()
         points = self._checked_points(xy, (picture.shape[0], picture.shape[1]))
         given = self._give(points, picture)
         if self._size is not None:

@@ -52,6 +52,10 @@ def _troubles(monitor: Monitor, period: Period, now: float, max_points: int) -> 
         found.append((level, f"{counts.refused} images refused, the last: {monitor.problem}"))
     if now - monitor.last_shortage < RECENT:
         found.append((ERROR, f"memory ran out: at most {max_points} points from now on"))
+    if counts.dark > counts.tracked / 2:
+        found.append(
+            (WARN, f"{counts.dark} of {counts.tracked} images are nearly black, so that nothing can be tracked")
+        )
     if now - monitor.last_reset < RECENT:
         found.append((WARN, f"tracking started anew: {monitor.reset_reason}"))
     if counts.lost > counts.received / 10:

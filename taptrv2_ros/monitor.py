@@ -26,6 +26,8 @@ class Counters:
     tracked: int = 0
     refused: int = 0
     """Images that could not be converted or tracked."""
+    dark: int = 0
+    """Images that are nearly black; they are tracked all the same."""
     resets: int = 0
     requests_refused: int = 0
     without_depth: int = 0

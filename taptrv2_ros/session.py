@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 
 from taptrv2_core import EncodedImage, ImageError, PointError, Taptr, Tracker, Tracks
 from taptrv2_core.fast.allocator import is_out_of_memory, release_freed_memory, trim_heap
-from taptrv2_core.images import checked_image
+from taptrv2_core.images import checked_image, is_dark
 from taptrv2_core.stamps import Continuity
 from taptrv2_ros.conversions import ConversionError, RgbImage, to_rgb
 from taptrv2_ros.messages import nanoseconds
@@ -139,6 +139,9 @@ class TrackingSession:
         except Exception as error:  # a robot's node outlives whatever goes wrong in one image
             self.lose(error)
             return None
+        if is_dark(rgb):
+            self.counters.dark += 1
+            self._tell_dark(str(getattr(received.message, "encoding", "")))
         size, known = (rgb.shape[0], rgb.shape[1]), self._tracker.image_size
         if known is not None and known != size:
             self._reset(f"image size changed from {known[1]}x{known[0]} to {size[1]}x{size[0]} pixels")
@@ -244,6 +247,17 @@ class TrackingSession:
                 "said again while that goes on; resets are counted"
             )
         self._restless = again
+
+    def _tell_dark(self, encoding: str) -> None:
+        """Once."""
+        if self.counters.dark > 1:
+            return
+        advice = "is the lens covered, or the exposure too short?"
+        if "16" in encoding:
+            advice = (
+                f"{encoding} counts from 0 to 65535; a camera of 10 or 12 bits has to fill these, or publish 8 bits"
+            )
+        self._logger.warning(f"images on '{self.topic}' are nearly black, so that nothing can be tracked: {advice}")
 
     def _refuse(self, problem: str, text: str) -> None:
         self.counters.refused += 1

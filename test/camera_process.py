@@ -29,7 +29,8 @@ def camera_stamp(index: int) -> tuple[int, int]:
 
 
 def camera_message(index: int, size: tuple[int, int], compressed: bool, fault: str) -> Any:
-    """The image as a message; ``fault`` is "", "truncated" (elsewhere every time), "encoding" or "empty"."""
+    """The image as a message; ``fault`` is "", "truncated" (elsewhere every time), "encoding", "empty" or
+    "12 bits" (of 16)."""
     from sensor_msgs.msg import CompressedImage, Image
 
     rgb = camera_image(index, *size)
@@ -43,6 +44,9 @@ def camera_message(index: int, size: tuple[int, int], compressed: bool, fault: s
         data = data[: len(data) // 2 - index]
     elif fault == "empty":
         data = b""
+    elif fault == "12 bits":
+        data = (16 * rgb[..., 1].astype(np.uint16)).tobytes()
+        message.encoding, message.step = "mono16", 2 * size[1]
     elif fault == "encoding":
         message.encoding = "hologram"
     message.data = array("B", data)

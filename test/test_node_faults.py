@@ -152,6 +152,20 @@ def test_diagnostics_say_why_no_image_comes(robots: Robots) -> None:
     front.wait_for_diagnosis("camera odd", "carries sensor_msgs/msg/CompressedImage, not sensor_msgs/msg/Image", error)
 
 
+def test_nearly_black_images_are_tracked_and_told(robots: Robots) -> None:
+    """Else they would pass for points that are hidden."""
+    front = robots.front
+    robots.track("front", 510)
+    robots.cameras["front"].publish(3, 511, fault="12 bits")
+    front.wait_for_tracks("camera_513")
+    values = front.wait_for_diagnosis("camera front", "images are nearly black", DiagnosticStatus.WARN)
+    assert int(values["dark"]) in (1, 2, 3)
+    told = (
+        "images on '/front/image_raw' are nearly black, so that nothing can be tracked: mono16 counts from 0 to 65535"
+    )
+    wait_until(lambda: robots.log.read_text().count(told) == 1, "the warning")
+
+
 def test_faulty_images_and_refused_requests_are_counted_in_diagnostics(robots: Robots) -> None:
     rear = robots.rear
     robots.track("rear", 600)

@@ -159,13 +159,13 @@ def test_any_network_takes_it(motion: str, pictures: tuple[Image, Image]) -> Non
 
 def refused(tracker: Tracker) -> list[str]:
     """What is said of references that cannot be used."""
-    picture, said = np.zeros((40, 60, 3), np.uint8), []
+    picture, said = np.full((40, 60, 3), 90, np.uint8), []
     cases = [
         (picture, [(60.0, 3.0)]), (picture, [(np.nan, 1.0)]), (picture, [(1.0, 1.0)] * 5), (picture, [1.0, 2.0, 3.0]),
-        (np.zeros((40, 60, 2), np.uint8), [(1.0, 1.0)]),
+        (np.zeros((40, 60, 2), np.uint8), [(1.0, 1.0)]), (picture // 3, [(1.0, 1.0)]),
     ]  # fmt: skip
     if tracker.image_size:
-        cases.append((np.zeros((65, 60, 3), np.uint8), [(1.0, 1.0)]))
+        cases.append((np.full((65, 60, 3), 90, np.uint8), [(1.0, 1.0)]))
     for image, points in cases:
         before = tracker.num_points
         try:
@@ -181,11 +181,12 @@ def test_what_cannot_be_used_is_refused() -> None:
     early = refused(tracker)
     tracker.step(np.zeros((64, 64, 3), np.uint8))
     said = refused(tracker)
-    assert early == said[:5] and len(said) == 6
+    assert early == said[:6] and len(said) == 7
     assert "outside the image of 60 x 40 pixels" in said[0] and "NaN" in said[1] and "max_points" in said[2]
     assert said[4].startswith("ImageError image has shape (40, 60, 2)")
-    assert "the reference is 60 x 65 pixels, larger than the stream's images of 64 x 64" in said[5]
-    assert tracker.add_reference(np.zeros((40, 60), np.uint8), []) == []
+    assert said[5].startswith("ImageError picture is nearly black")
+    assert "the reference is 60 x 65 pixels, larger than the stream's images of 64 x 64" in said[6]
+    assert tracker.add_reference(np.full((40, 60), 90, np.uint8), []) == []
     tracker.reset()
     assert tracker.num_points == 0
 
@@ -193,7 +194,7 @@ def test_what_cannot_be_used_is_refused() -> None:
 def test_one_too_large_for_the_first_image_is_named() -> None:
     tracker = Tracker(tiny_model())
     tracker.add_points([(5.0, 5.0)])
-    ids = tracker.add_reference(np.zeros((65, 60, 3), np.uint8), [(1.0, 1.0), (2.0, 64.0)])
+    ids = tracker.add_reference(np.full((65, 60, 3), 90, np.uint8), [(1.0, 1.0), (2.0, 64.0)])
     with pytest.raises(
         PointError, match=r"the reference of the points with ids 1, 2 is 60 x 65 .* and step again"
     ) as error:

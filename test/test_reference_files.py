@@ -67,6 +67,12 @@ def test_pictures_of_other_kinds(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(read, expected)
 
 
+def test_12_bits_in_16_are_refused_as_nearly_black(tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "mug.png"), PICTURE.astype(np.uint16) * 16)
+    with pytest.raises(QueryError, match=r"mug\.yaml: its image .*mug\.png cannot be read: picture is nearly black"):
+        read_reference(written(tmp_path, YAML))
+
+
 ENTRY = "image: mug.png\npoints:\n- {x: 1, y: 2}\n- "
 
 
