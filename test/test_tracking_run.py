@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,8 +16,10 @@ from taptrv2_core import Taptr, Tracker, track_video
 from taptrv2_core.errors import ImageError
 from taptrv2_core.evaluation.adapter import StreamingTaptr
 from taptrv2_core.query_files import Query
+from taptrv2_core.recordings import open_recording
 from taptrv2_core.tracking_run import Follower, PointSource, TrackedFrame
 from taptrv2_core.tracking_run.following import DecodedFrame
+from taptrv2_core.tracking_run.reading import Decoder
 
 QUERIES = [
     Query(10, 20, 0, name="cup"),
@@ -91,3 +95,17 @@ def test_an_image_of_another_size_ends_the_run_but_loses_nothing() -> None:
     with pytest.raises(ImageError, match="32 x 32 pixels, the stream's are 64 x 64"):
         follower.push(DecodedFrame(6, frames[0].source, np.zeros((32, 32, 3), np.uint8)))
     assert len(done + follower.finish()) == 6
+
+
+def test_each_problem_of_a_recordings_images_is_told_once(tmp_path: Path) -> None:
+    image = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
+    for number, given in enumerate((image, image // 16, image // 16, image)):
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), given)
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:-30])
+    told: list[str] = []
+    with open_recording(tmp_path) as recording:
+        decoder = Decoder(recording, None, told.append)
+        assert [frame.number for frame in decoder.frames()] == [0, 1, 2]
+    assert decoder.left_out == 1
+    assert told[0] == "image 1 is nearly black, so that nothing can be tracked in it (said once)"
+    assert told[1].startswith("image 3 is left out: ") and len(told) == 2

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 import numpy as np
 
 from taptrv2_core.errors import RecordingError
+from taptrv2_core.images import is_dark
 from taptrv2_core.recordings import ConversionError, Recording
 from taptrv2_core.stamps import Continuity, StampWatch
 from taptrv2_core.tracking_run.following import DecodedFrame
@@ -17,7 +18,7 @@ _USUAL_RATE = 20.0
 
 
 class Decoder:
-    """Decodes a recording's images. Those that cannot be decoded are left out, counted, and told of once a problem."""
+    """Decodes a recording's images. Those that cannot be are left out and counted; each problem is told once."""
 
     def __init__(
         self, recording: Recording, limit: int | None, tell: Callable[[str], None], watch: StampWatch | None = None
@@ -43,14 +44,19 @@ class Decoder:
             except ConversionError as error:
                 self._leave_out(number, error)
                 continue
+            if is_dark(image):
+                self._tell_once("dark", f"image {number} is nearly black, so that nothing can be tracked in it")
             yield DecodedFrame(number, source, image, continuity)
 
     def _leave_out(self, number: int, error: ConversionError) -> None:
         self.left_out += 1
         self.first_problem = self.first_problem or str(error)
-        if error.problem not in self._problems:
-            self._problems.add(error.problem)
-            self._tell(f"image {number} is left out: {error} (said once)")
+        self._tell_once(error.problem, f"image {number} is left out: {error}")
+
+    def _tell_once(self, problem: str, text: str) -> None:
+        if problem not in self._problems:
+            self._problems.add(problem)
+            self._tell(f"{text} (said once)")
 
 
 def look_ahead(frames: Iterator[DecodedFrame]) -> tuple[list[DecodedFrame], Iterator[DecodedFrame]]:
