@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from taptrv2_core.fast.processor import cpu_has_bfloat16
+from taptrv2_core.fast.processor import cpu_has_bfloat16, cpu_has_tiles
 from taptrv2_core.ops import active_backend
 
 
@@ -22,6 +22,7 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": threads,
         "cpu bfloat16": cpu_has_bfloat16(),
+        "cpu AMX": cpu_has_tiles(),
         "memory GiB": _memory_gib(),
         "load before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": platform.platform(terse=True),
