@@ -21,6 +21,7 @@ LONGEST = [
     "evaluate_bags",
     "track_command",
     "cuda_build",
+    "cuda_on_cpu",
     "ops",
     "demo",
     "node_process",

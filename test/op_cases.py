@@ -86,6 +86,12 @@ def inputs(op: str, case: Case, dtype: torch.dtype, device: str = "cpu", seed: i
     return [a.to(device) if isinstance(a, Tensor) else a for a in arguments]
 
 
+def stored_in(storage: torch.dtype, op: str, arguments: list[Any]) -> list[Any]:
+    """The same with values, keys and queries in `storage`; positions and weights stay as they are."""
+    stored = 2 if op.startswith("key_aware") else 1
+    return [a.to(storage) for a in arguments[:stored]] + arguments[stored:]
+
+
 OPS: dict[str, Callable[..., Any]] = {
     name: getattr(ops, name) for name in sorted(ops.__all__) if "deformable_attention" in name
 }

@@ -52,10 +52,7 @@ def test_any_memory_layout(op: str, device: str, dtype: torch.dtype) -> None:
 def test_float32_positions_with_half_values(op: str, device: str, storage: torch.dtype) -> None:
     """Offsets and weights may stay float32 beside values in half precision."""
     arguments = op_cases.inputs(op, Case(), torch.float32, device)
-    for index, argument in enumerate(arguments):
-        if isinstance(argument, Tensor) and (index == 0 or (index == 1 and op.startswith("key_aware"))):
-            arguments[index] = argument.to(storage)
-    op_cases.compare_arguments(op, arguments)
+    op_cases.compare_arguments(op, op_cases.stored_in(storage, op, arguments))
 
 
 @fused
