@@ -6,6 +6,8 @@ Step numbers below are the order of computation inside one layer, as in section 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,9 +16,9 @@ from taptrv2_core.config import ModelConfig
 from taptrv2_core.encoder import LevelShapes, sample_cells
 from taptrv2_core.fast.decoder import FusedDecoder
 from taptrv2_core.fast.prepared import Linear, PackedLinear, Prepared
-from taptrv2_core.geometry import inverse_sigmoid, sine_code
 from taptrv2_core.layers import MLP, Chain, MultiHeadAttention, init_sampling_offsets, mlp, modules
 from taptrv2_core.ops import active_backend, key_aware_deformable_attention_from_offsets
+from taptrv2_core.ops.steps import add_norm, attends_frames, box_code, move_positions, refine_boxes
 from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks
 
 
@@ -73,8 +75,8 @@ class KeyAwareAttention(Prepared):
             slots: (B * F,) which of those held each frame of the window is.
 
         Returns:
-            Output (B, F, N, C), raw attention logits (B, F, N, K), sampling offsets as fractions of the image
-            (B, F, N, K, 2); K runs over head, level, point.
+            Output (B, F, N, C), raw attention logits (B, F, N, K), sampling offsets in cells (B, F, N, K, 2); K runs
+            over head, level, point.
         """
         batch = query.shape[:2]
         offsets = self.sampling_offsets(query).unflatten(-1, (*self.sample_shape, 2))
@@ -83,8 +85,7 @@ class KeyAwareAttention(Prepared):
         attend = self._attend_held if key_value.dim() == 5 else self._attend_memory
         output, logits = attend(*given, key_value, level_shapes, slots)
         output = self.output_proj(output.unflatten(0, batch))
-        fractions = offsets.to(position.dtype) / sample_cells(level_shapes, self.sample_shape, position)
-        return output, logits.flatten(-2).unflatten(0, batch), fractions.flatten(-4, -2)
+        return output, logits.flatten(-2).unflatten(0, batch), offsets.flatten(-4, -2)
 
     def _attend_held(
         self, heads: Tensor, position: Tensor, offsets: Tensor, key_value: Tensor, shapes: LevelShapes, slots: Tensor
@@ -128,45 +129,47 @@ class DecoderLayer(nn.Module):
         """What the layer needs of frames, once each: memory (R, S, C) -> keys and values (R, S, M, 2, D)."""
         return self.cross_attn.project(memory)
 
-    def move(self, position: Tensor, logits: Tensor, offsets: Tensor, updated: Tensor) -> Tensor:
-        """Attention-based position update (step 4): (B, F, N, 2) -> (B, F, N, 2), within about [0.001, 0.999]."""
-        logits = logits.to(self.linear1.weight.dtype)
-        weights = self.caupdate_weight_regressor(self.caupdate_weight_normalizer(logits))
-        step = (weights.to(offsets.dtype).softmax(-1).unsqueeze(-2) @ offsets).squeeze(-2)
-        return torch.where(updated, inverse_sigmoid(position + step).sigmoid(), position)
+    def move(
+        self, box: Tensor, logits: Tensor, offsets: Tensor, level_shapes: LevelShapes, updated: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Attention-based position update (step 4) of boxes (B, F, N, 4), see `move_positions`."""
+        weights = self.caupdate_weight_regressor(self.caupdate_weight_normalizer(logits.to(self.linear1.weight.dtype)))
+        cells = sample_cells(level_shapes, self.cross_attn.sample_shape, box).flatten(0, 2)
+        return move_positions(box, weights, offsets, cells, updated, self.linear1.in_features // 2)
 
     def forward(
         self,
         content: Tensor,
         embedding: Tensor,
-        reference: Tensor,
+        box: Tensor,
+        position: Tensor,
         key_value: Tensor,
         level_shapes: LevelShapes,
         slots: Tensor,
         masks: Masks,
         wanted: slice | Tensor = EVERY,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One layer up to its feed-forward (steps 3 to 8).
 
         Args:
             content, embedding: (B, F, N, C) feature of each pair and the embedding of its reference.
-            reference: (B, F, N, 4) x, y, w, h in [0, 1].
+            box, position: (B, F, N, 4) x, y, w, h in [0, 1], and x, y of it.
             wanted: frames to answer for; the others only take part in the attention between frames.
 
         Returns:
-            Feature (B, F, N, C) and the moved position (B, F, N, 2) of the frames wanted.
+            Feature (B, F, N, C), the moved position (B, F, N, 2) and the code of its way (B, F, N, C) of the frames
+            wanted.
         """
-        position = reference[..., :2]
         attended, logits, offsets = self.cross_attn(content + embedding, position, key_value, level_shapes, slots)
-        moved = self.move(position, logits, offsets, masks.updated)
-        x = self.norm1(content + attended)
-        code = sine_code(torch.cat((moved, reference[..., 2:]), dim=-1), content.shape[-1] // 2)
+        moved, code, travelled = self.move(box, logits, offsets, level_shapes, masks.updated)
+        x = add_norm(self.norm1, content, attended)
         embedding = self.update_pos_embed_head(code.to(x.dtype))
-        x = self.norm_temp(x + self.temp_self_attn(x, embedding, masks.frames, along=1))
-        x, embedding, moved = x[:, wanted], embedding[:, wanted], moved[:, wanted]
+        frames = self.temp_self_attn(x, embedding, masks.frames, along=1, tracked=masks.tracked)
+        x = add_norm(self.norm_temp, x, frames)
+        x, embedding, moved, travelled = (t[:, wanted] for t in (x, embedding, moved, travelled))
         queries = None if masks.queries is None else masks.queries[:, wanted]
-        x = self.norm2(x + self.self_attn(x, embedding, queries, along=2))
-        return self.norm3(x + self.linear2(self.linear1(x, relu=True))), moved
+        x = add_norm(self.norm2, x, self.self_attn(x, embedding, queries, along=2))
+        return add_norm(self.norm3, x, self.linear2(self.linear1(x, relu=True))), moved, travelled
 
 
 class Decoder(Prepared):
@@ -223,22 +226,21 @@ class Decoder(Prepared):
             return [LayerOutput(*answer)]
         assert frames.slots is not None
         shapes, slots = frames.level_shapes, frames.slots
-        entry, half = content, content.shape[-1] // 2
-        outputs = []
+        entry, outputs = content, []
         if content.is_cuda and not torch.is_grad_enabled():
+            if masks.tracked is not None and attends_frames(content, self.layers[0].temp_self_attn.heads):
+                masks = replace(masks, frames=None)  # made of `tracked` where it is needed
             masks = masks.additive(content.dtype)
         for i, layer in enumerate(self.layers):
             if i > 0:
                 content = content + self.query_updater(torch.cat((content, entry), dim=-1))
-            box = reference.detach().sigmoid()
-            embedding = self.ref_point_head(sine_code(box, half).to(content.dtype))
+            box, position, code = box_code(reference, content)
+            embedding = self.ref_point_head(code)
             answered: slice | Tensor = wanted if i == len(self.layers) - 1 else EVERY
-            content, moved = layer(content, embedding, box, frames.of_layer(i), shapes, slots, masks, answered)
+            given = content, embedding, box, position, frames.of_layer(i)
+            content, moved, travelled = layer(*given, shapes, slots, masks, answered)
             box, reference, updated = box[:, answered], reference[:, answered], masks.updated[:, answered]
-            travelled = sine_code(moved - box[..., :2], half).to(content.dtype)
-            hidden = self.ca_update_fuser(torch.cat((content, travelled), dim=-1))
-            refined = inverse_sigmoid(torch.cat((moved, box[..., 2:]), dim=-1))
-            refined = refined + updated * self.bbox_embed[i](hidden).to(refined.dtype)
-            reference = torch.where(updated, refined, reference)
-            outputs.append(LayerOutput(moved, reference, self.class_embed[i](hidden).to(refined.dtype), hidden))
+            hidden = self.ca_update_fuser(torch.cat((content, travelled.to(content.dtype)), dim=-1))
+            reference = refine_boxes(moved, box, reference, updated, self.bbox_embed[i](hidden))
+            outputs.append(LayerOutput(moved, reference, self.class_embed[i](hidden).to(box.dtype), hidden))
         return outputs

@@ -13,6 +13,7 @@ from taptrv2_core.fast.encoder import FusedEncoderLayer
 from taptrv2_core.fast.prepared import Linear, Prepared
 from taptrv2_core.layers import init_sampling_offsets, modules
 from taptrv2_core.ops import active_backend, multi_scale_deformable_attention_from_offsets
+from taptrv2_core.ops.steps import add_norm
 
 LevelShapes = Sequence[tuple[int, int]]
 
@@ -92,8 +93,8 @@ class EncoderLayer(Prepared):
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, level_shapes: LevelShapes) -> Tensor:
         if self.derived is not None and active_backend("cpu") == "fused":
             return self.derived(tokens, position, reference, level_shapes)
-        tokens = self.norm1(tokens + self.self_attn(tokens, position, reference, level_shapes))
-        return self.norm2(tokens + self.linear2(self.linear1(tokens, relu=True)))  # type: ignore[no-any-return]
+        tokens = add_norm(self.norm1, tokens, self.self_attn(tokens, position, reference, level_shapes))
+        return add_norm(self.norm2, tokens, self.linear2(self.linear1(tokens, relu=True)))
 
 
 class Encoder(nn.Module):

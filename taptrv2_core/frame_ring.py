@@ -9,8 +9,8 @@ from taptrv2_core.fast.decoder import KeptLayer
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.window import Frames
 
-MOST_BYTES = {"cuda": 2**29}
-"""Keys and values are kept of as many layers as fit into this: all of `small`'s, 3 of 5 of the published network's in
+MOST_BYTES = {"cuda": 11 * 2**26}
+"""Keys and values are kept of as many layers as fit into this: all of `small`'s, 4 of 5 of the published network's in
 half precision at 512 x 512. The others' are made anew in every window: hardly any memory, and little time on a GPU."""
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taptrv2_core.fast.prepared import Linear, PackedLinear, Prepared
+from taptrv2_core.ops.steps import attends_frames, frame_attention
 
 Member = TypeVar("Member", bound=nn.Module)
 
@@ -74,7 +75,9 @@ class MultiHeadAttention(Prepared):
         packed = [PackedLinear.of(self.in_proj_weight[part], self.in_proj_bias[part]) for part in parts]
         self.derived = packed if all(packed) else None
 
-    def forward(self, features: Tensor, position: Tensor, mask: Tensor | None, along: int) -> Tensor:
+    def forward(
+        self, features: Tensor, position: Tensor, mask: Tensor | None, along: int, tracked: Tensor | None = None
+    ) -> Tensor:
         """Attend along one of two dimensions.
 
         Args:
@@ -82,6 +85,7 @@ class MultiHeadAttention(Prepared):
             mask: bool, true where a row may attend a column, on a GPU also as what is added to the logits:
                 (B, N, F, F) along 1, (B, F, N, N) along 2; None: everywhere.
             along: 1, a query's frames attend each other, or 2, a frame's queries do.
+            tracked: (B, F, N) bool, what a mask along 1 was made of, if it was.
 
         Returns:
             (B, F, N, C).
@@ -93,6 +97,9 @@ class MultiHeadAttention(Prepared):
             value = F.linear(features, weight[2 * channels :], bias[2 * channels :])
         else:
             query_key, value = self.derived[0](features + position), self.derived[1](features)
+        if along == 1 and (mask is None or tracked is not None) and attends_frames(features, self.heads):
+            chosen = None if tracked is None else tracked[0]
+            return self.out_proj(frame_attention(query_key[0], value[0], chosen, self.heads).unsqueeze(0))  # type: ignore[no-any-return]
         # (B, other, M, attended, D) without a copy
         order = (0, 2, 3, 1, 4) if along == 1 else (0, 1, 3, 2, 4)
         heads = [t.unflatten(-1, (self.heads, -1)).permute(order) for t in (*query_key.chunk(2, dim=-1), value)]

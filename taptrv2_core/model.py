@@ -21,12 +21,15 @@ from taptrv2_core.fast.projection import FusedProjection
 from taptrv2_core.geometry import sine_code
 from taptrv2_core.layers import mlp, modules
 from taptrv2_core.ops import active_backend
+from taptrv2_core.ops.steps import level_tokens
 from taptrv2_core.refine import Refiner
 from taptrv2_core.search import Search
 from taptrv2_core.window import EVERY, Frames, LayerOutput, Masks
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+KEEPS_ONE_BACKBONE = {"cuda"}
+"""Devices whose memory is scarce: of a prepared network the backbone that does not run waits on the host."""
 
 
 @lru_cache(maxsize=16)  # what a CUDA graph has read must stay
@@ -99,6 +102,7 @@ class Taptr(Prepared):
         trained, moved, converted or loaded; weights changed in place by other means need another `prepare`.
         """
         self.requires_grad_(False).eval()
+        self.backbone.to(self.device)  # type: ignore[attr-defined]
         backbone = folded(self.backbone[0], dtype or self.dtype)  # before the weights are rounded, and
         refiner = self.host_refiner()
         self.to(dtype or self.dtype)
@@ -106,6 +110,8 @@ class Taptr(Prepared):
             if isinstance(module, Prepared) and module is not self:
                 module.derive()
         self.derived = Fast(backbone, FusedProjection.of(self.input_proj), refiner)
+        if self.device.type in KEEPS_ONE_BACKBONE:
+            self.backbone.to("cpu")  # type: ignore[attr-defined]
         return self
 
     def host_refiner(self) -> Refiner | None:
@@ -118,7 +124,7 @@ class Taptr(Prepared):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Where the parameters are; a prepared network's backbone is there in the form that runs."""
         return self.transformer.level_embed.device
 
     @property
@@ -133,7 +139,7 @@ class Taptr(Prepared):
 
     def encode(self, images: Tensor) -> Memory:
         """Memory of frames, each on its own. images (B, 3, H, W) RGB in [0, 1], any size of at least 32 x 32."""
-        backbone = self.backbone[0] if self.derived is None else self.derived.backbone
+        backbone = self._backbone() if self.derived is None else self.derived.backbone
         images = images.to(self.position_dtype)
         shift, scale = _normalisation(images.shape[-2:], images.dtype, images.device)
         levels = backbone(torch.addcmul(shift, images, scale).to(self.dtype))
@@ -147,8 +153,14 @@ class Taptr(Prepared):
         fused = None if self.derived is None else self.derived.projection
         if fused is not None and active_backend("cpu") == "fused":
             return fused(levels)
-        projected = (project(level) for project, level in zip(self.input_proj, levels, strict=True))
-        return torch.cat([level.flatten(2).transpose(1, 2) for level in projected], dim=1)
+        return level_tokens(self.input_proj, levels)
+
+    def _backbone(self) -> nn.Module:
+        """The backbone as it is trained, brought back to the device if `prepare` has put it aside."""
+        backbone = self.backbone[0]
+        if backbone.body.conv1.weight.device != self.device:
+            backbone.to(self.device)
+        return backbone
 
     def _token_positions(self, shapes: LevelShapes) -> tuple[Tensor, Tensor]:
         """Position code plus level embedding (S, C), and reference point (S, 2), of every token."""

@@ -36,16 +36,18 @@ def test_kernels_compile_alone_for_every_architecture(tmp_path: Path) -> None:
     assert "warning" not in said
     frames = re.findall(r"Compiling entry function '(\S+)' for 'sm_(\d+)\w?'.*?(\d+) bytes stack frame", said, re.S)
     # A vector of several channels a lane: heads of 32 channels. The others take any head, and may spill a little.
-    fast = {(name, a): int(stack) for name, a, stack in frames if "SplitILi1ELi32E" not in name}
+    attention = [found for found in frames if re.search("KeyAware|MultiScale", found[0])]
+    fast = {(name, a): int(stack) for name, a, stack in attention if "SplitILi1ELi32E" not in name}
     assert {a for _, a in fast} == set(chosen)
-    assert len(fast) == len(chosen) * 3 * 4  # three storage types; two ops, forward and backward
+    # Three storage types, two ops: forward by groups of lanes and by warps, and backward.
+    assert len(fast) == len(chosen) * 3 * 6
     assert not any(fast.values()), fast
 
 
 @needs_nvcc
 @pytest.mark.timeout(300)
 def test_wrapper_compiles_with_torch(tmp_path: Path) -> None:
-    """The file between torch and the launchers, against torch's CUDA headers, which a CPU build of torch has too."""
+    """The files between torch and the launchers, against torch's CUDA headers, which a CPU build of torch has too."""
     include = Path(torch.__file__).parent / "include"
     if not (include / "c10" / "cuda" / "impl" / "cuda_cmake_macros.h").exists():
         # The one header that only a CUDA build generates: how the library is linked.
@@ -55,11 +57,13 @@ def test_wrapper_compiles_with_torch(tmp_path: Path) -> None:
     standard = "c++20" if torch.__version__ >= "2.13" else "c++17"
     paths = [f"-I{path}" for path in (tmp_path, include, include / "torch" / "csrc" / "api" / "include")]
     flags = [f"-std={standard}", "-Xcompiler", "-fsyntax-only"]
-    nvcc(*flags, *paths, "-c", str(CSRC / "cuda" / "ops_cuda.cpp"), folder=tmp_path)
+    for name in ("ops_cuda.cpp", "steps_cuda.cpp"):
+        nvcc(*flags, *paths, "-c", str(CSRC / "cuda" / name), folder=tmp_path)
 
 
 def test_kernels_include_no_torch_header() -> None:
     assert KERNELS
-    for path in [*KERNELS, *(CSRC / "cuda").glob("*.cuh"), CSRC / "cuda" / "launch.h", CSRC / "args.h"]:
+    headers = [CSRC / name for name in ("args.h", "steps.h", "cuda/launch.h", "cuda/launch_steps.h")]
+    for path in [*KERNELS, *(CSRC / "cuda").glob("*.cuh"), *headers]:
         included = re.findall(r'#include [<"](.+)[>"]', path.read_text())
         assert not [name for name in included if re.match(r"(torch|ATen|c10|pybind11|Python)", name)], path

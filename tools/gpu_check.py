@@ -25,7 +25,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "test"
 SUMMARY = re.compile(
-    r"relative error|golden cases|steps of|pixels at most|^memory |\d (passed|failed)|GB/s|ERROR SUMMARY"
+    r"relative error|golden cases|steps of|pixels at most|^memory |\d (passed|failed)|GB/s|(ERROR|RACECHECK) SUMMARY"
     r"|GPU memory|age of the tracks"
 )
 """Lines of a step's output that the table at the end repeats."""
@@ -49,7 +49,8 @@ def steps(device: str, folder: Path) -> list[Step]:
     ours = [python, str(ROOT / "tools" / "gpu_steps.py")]
     found = [Step("ops against plain PyTorch", [python, str(TESTS / "op_cases.py"), device], 120)]
     if cuda and importlib.util.find_spec("pytest"):
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "test_ops.py"), "-k", "cuda"]
+        tests = [str(TESTS / "test_ops.py"), str(TESTS / "test_steps.py")]
+        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", "cuda or kernel"]
         found.append(Step("op tests", command, 120))
     found.append(Step("golden cases", [*ours, "golden", device], 90))
     found.append(Step("whole steps", [*ours, "parity", device], 90))
@@ -64,6 +65,21 @@ def steps(device: str, folder: Path) -> list[Step]:
     if cuda and sanitizer.exists():
         command = [str(sanitizer), "--error-exitcode", "9", python, str(TESTS / "op_cases.py"), device]
         found.append(Step("compute-sanitizer", command, 100))
+        if importlib.util.find_spec("pytest"):
+            tests = [
+                python,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                str(TESTS / "test_steps.py"),
+                "-k",
+                "kernel",
+            ]
+            for tool in ("memcheck", "racecheck"):
+                command = [str(sanitizer), "--tool", tool, "--error-exitcode", "9", *tests]
+                found.append(Step(f"compute-sanitizer, {tool} of a step", command, 60))
     return found
 
 
@@ -97,7 +113,7 @@ def run(step: Step, left: float) -> str:
         return step.outcome
     limit = min(step.limit, left)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    if step.name == "compute-sanitizer":
+    if step.name.startswith("compute-sanitizer"):
         environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
@@ -108,7 +124,7 @@ def run(step: Step, left: float) -> str:
             step.outcome = "ok" if done.returncode == 0 else f"FAILED (exit code {done.returncode})"
         except subprocess.TimeoutExpired:
             # It runs tens of times slower under compute-sanitizer: not having finished says nothing.
-            late = "not finished" if step.name == "compute-sanitizer" else "FAILED: not finished"
+            late = "not finished" if step.name.startswith("compute-sanitizer") else "FAILED: not finished"
             step.outcome = f"{late} in {limit:.0f} s"
         log.seek(0)
         output = log.read()

@@ -56,4 +56,15 @@ TORCH_LIBRARY(taptrv2, m) {
   m.def(
       "refine(Tensor image, Tensor xy, Tensor rows, Tensor features, Tensor weight, Tensor contrast, "
       "Tensor parameters) -> (Tensor offset, Tensor spread)");
+  // Steps between the products, for inference on a GPU: taptrv2_core/ops/steps.py.
+  m.def("add_norm(Tensor a, Tensor b, Tensor weight, Tensor bias, float epsilon) -> Tensor");
+  m.def("group_norm_tokens(Tensor[] levels, Tensor[] weights, Tensor[] biases, float epsilon) -> Tensor");
+  m.def(
+      "box_code(Tensor reference, Tensor frequency, Tensor phase, ScalarType dtype) "
+      "-> (Tensor box, Tensor position, Tensor code)");
+  m.def(
+      "move_positions(Tensor box, Tensor logits, Tensor offsets, Tensor cells, Tensor updated, Tensor frequency, "
+      "Tensor phase) -> (Tensor moved, Tensor code, Tensor travelled)");
+  m.def("refine_boxes(Tensor moved, Tensor box, Tensor reference, Tensor updated, Tensor delta) -> Tensor");
+  m.def("frame_attention(Tensor query_key, Tensor value, Tensor? tracked, int heads) -> Tensor");
 }

@@ -150,6 +150,44 @@ def _key_aware_backward_fake(
     return tuple(t.new_empty(t.shape) for t in (query, key_value, offsets))  # type: ignore[return-value]
 
 
+@torch.library.register_fake("taptrv2::add_norm")
+def _add_norm_fake(a: Tensor, b: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    return a.new_empty(a.shape)
+
+
+@torch.library.register_fake("taptrv2::group_norm_tokens")
+def _group_norm_fake(levels: list[Tensor], weights: list[Tensor], biases: list[Tensor], epsilon: float) -> Tensor:
+    batch, _, channels = levels[0].shape
+    return levels[0].new_empty((batch, sum(level.shape[1] for level in levels), channels))
+
+
+@torch.library.register_fake("taptrv2::box_code")
+def _box_code_fake(
+    reference: Tensor, frequency: Tensor, phase: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    front, half = reference.shape[:-1], frequency.shape[0]
+    code = reference.new_empty((*front, 4 * half), dtype=dtype)
+    return reference.new_empty(reference.shape), reference.new_empty((*front, 2)), code
+
+
+@torch.library.register_fake("taptrv2::move_positions")
+def _move_fake(
+    box: Tensor, logits: Tensor, offsets: Tensor, cells: Tensor, updated: Tensor, frequency: Tensor, phase: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    front, half = box.shape[:-1], frequency.shape[0]
+    return box.new_empty((*front, 2)), logits.new_empty((*front, 4 * half)), logits.new_empty((*front, 2 * half))
+
+
+@torch.library.register_fake("taptrv2::refine_boxes")
+def _refine_boxes_fake(moved: Tensor, box: Tensor, reference: Tensor, updated: Tensor, delta: Tensor) -> Tensor:
+    return box.new_empty(box.shape)
+
+
+@torch.library.register_fake("taptrv2::frame_attention")
+def _frame_attention_fake(query_key: Tensor, value: Tensor, tracked: Tensor | None, heads: int) -> Tensor:
+    return value.new_empty(value.shape)
+
+
 def _no_second_derivative(ctx: Any, *grads: Tensor) -> None:
     raise RuntimeError("taptrv2_core.ops: the deformable attentions have no second derivative")
 

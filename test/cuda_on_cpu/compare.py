@@ -13,6 +13,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 import op_cases  # noqa: E402
 import test_ops  # noqa: E402
+import test_steps  # noqa: E402
 from op_cases import CASES, OPS, Case  # noqa: E402
 
 from taptrv2_core import ops  # noqa: E402
@@ -53,12 +54,34 @@ def slots_outside_the_ring() -> None:
         assert gradients[1][1].any() and not gradients[1][[0, 2]].any()
 
 
+class OnGpu(torch.Tensor):
+    """Taken for a tensor on a GPU, as is what is made of it: the functions of a step go to their kernels."""
+
+    is_cuda = True
+
+
+def compare_steps() -> None:
+    """The comparisons of `test_steps.py`, as if there were a GPU."""
+    torch.Tensor.cuda = lambda self: self.as_subclass(OnGpu)  # type: ignore[method-assign]
+    torch.nn.Module.cuda = lambda self: self  # type: ignore[method-assign]
+    for dtype in test_steps.TOLERANCE:
+        with ops.use_backend("fused"):
+            test_steps.test_kernels_of_positions(dtype)
+            for channels in (128, 256):
+                test_steps.test_kernel_of_sum_and_norm(dtype, 2 * channels)
+                test_steps.test_kernel_of_level_tokens(dtype, channels)
+                for masked in (False, True):
+                    test_steps.test_kernel_of_attention_between_frames(dtype, channels // 32, masked)
+        print(f"{dtype}: the functions of a step ok", flush=True)
+
+
 def main(library: str) -> None:
     torch.set_num_threads(1)
     with ops.use_backend("fused"):
         torch.ops.load_library(library)
     for dtype in (*op_cases.dtypes("cpu"), torch.float16):
         print(f"{dtype}: relative error {compare_ops(dtype):.1e} ok", flush=True)
+    compare_steps()
     slots_outside_the_ring()
     test_ops.test_borders("cpu")
     test_ops.test_cells_outside_a_level_are_not_read("cpu")

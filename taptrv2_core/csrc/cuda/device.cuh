@@ -229,6 +229,19 @@ inline int for_storage(Storage storage, Launch launch) {
   }
 }
 
+// The same for features that are not double.
+template <typename Launch>
+inline int for_features(Storage storage, Launch launch) {
+  switch (storage) {
+    case Storage::f32:
+      return launch(float{});
+    case Storage::f16:
+      return launch(f16{});
+    default:
+      return launch(bf16{});
+  }
+}
+
 // Blocks for `items` warps; 0 if they do not fit one launch.
 inline unsigned blocks_for(int64_t items, int warps) {
   const int64_t blocks = (items + warps - 1) / warps;

@@ -1,6 +1,6 @@
 // logits = <query, sampled key> / sqrt(D), output = softmax(logits) * sampled values: forward and backward.
 // A head's key and value lie side by side, so each corner is one stretch of memory that is read once.
-#include "samples.cuh"
+#include "heads.cuh"
 
 namespace taptrv2 {
 namespace {
@@ -109,6 +109,53 @@ __global__ void __launch_bounds__(kForwardWarps* kWarp) forward(const __grid_con
   __syncwarp();
   running.template merge_groups<S>();
   S::write(running.sum, p.channels, static_cast<T*>(p.output) + item.number * p.channels);
+}
+
+// As `forward`, for heads of 32 channels with few samples.
+template <typename T>
+__global__ void __launch_bounds__(kHeadWarps* kWarp) forward_heads(const __grid_constant__ KeyAware p) {
+  using G = HeadGroups<T>;
+  __shared__ CornersOfItem all_corners[G::OF_BLOCK];
+  CornersOfItem& corners = all_corners[G::of_block()];
+  const HeadItem item(p, blockIdx.x * G::OF_BLOCK + G::of_block());
+  const int samples = p.levels * p.points;
+  const int64_t given = p.slots[item.batch];
+  const bool held = given >= 0 && given < p.ring;  // else nothing is read, and the scale makes NaN of it
+#pragma unroll
+  for (int i = 0; i < G::OWN; ++i) {
+    const int k = G::lane() + i * G::LANES;
+    place_sample<T>(p, item, held ? k : samples, 1.f, corners[k]);
+  }
+  __syncwarp();
+
+  const int64_t first = (held ? given : 0) * p.batch_stride + 2 * item.head * kHeadChannels + G::lane() * G::VEC;
+  const T* base = static_cast<const T*>(p.key_value) + first;
+  const typename G::Vector query =
+      G::Vector::read(static_cast<const T*>(p.query) + int64_t(item.number) * kHeadChannels + G::lane() * G::VEC);
+  float* logits = static_cast<float*>(p.logits) + int64_t(item.number) * samples;
+  const float scale = held ? float(p.scale) : NAN;
+  float largest = -INFINITY, total = 0, sum[G::VEC] = {};
+  for (int k = 0; k < samples; ++k) {
+    typename G::Vector keys[4], values[4];
+    read_vectors<T>(base, p.token_stride, corners[k], keys);
+    read_vectors<T>(base + kHeadChannels, p.token_stride, corners[k], values);
+    float key[G::VEC] = {}, value[G::VEC] = {};
+    add_corners<T>(keys, corners[k], key);
+    add_corners<T>(values, corners[k], value);
+    float product = 0;
+#pragma unroll
+    for (int i = 0; i < G::VEC; ++i) product += key[i] * to_sum(query.v[i]);
+    const float logit = G::sum(product) * scale, before = largest;
+    largest = logit > largest ? logit : largest;
+    const float kept = expf(before - largest), weight = expf(logit - largest);
+    total = total * kept + weight;
+#pragma unroll
+    for (int i = 0; i < G::VEC; ++i) sum[i] = sum[i] * kept + weight * value[i];
+    if (item.there && k % G::LANES == G::lane()) logits[k] = logit;
+  }
+#pragma unroll
+  for (int i = 0; i < G::VEC; ++i) sum[i] /= total;
+  if (item.there) write_head<T>(sum, static_cast<T*>(p.output) + int64_t(item.number) * kHeadChannels);
 }
 
 // <query, key corner> and <upstream gradient, value corner> of every sample, into shared memory.
@@ -254,6 +301,13 @@ int run_forward(const KeyAware& p, cudaStream_t stream) {
   return int(cudaGetLastError());
 }
 
+template <typename T>
+int run_forward_heads(const KeyAware& p, cudaStream_t stream) {
+  const unsigned blocks = blocks_for(p.batches * p.queries * p.heads, HeadGroups<T>::OF_BLOCK);
+  forward_heads<T><<<blocks, kHeadWarps * kWarp, 0, stream>>>(p);
+  return int(cudaGetLastError());
+}
+
 template <typename T, typename S>
 int run_backward(const KeyAware& p, cudaStream_t stream) {
   const unsigned blocks = blocks_for(p.batches * p.queries * p.heads, kBackwardWarps);
@@ -272,6 +326,7 @@ int launch_key_aware_forward(const KeyAware& p, void* stream) {
     using T = decltype(storage);
     constexpr int kVector = sizeof(T) == 8 ? 1 : 16 / int(sizeof(T));
     if constexpr (sizeof(T) < 8) {
+      if (few_samples(p)) return run_forward_heads<T>(p, cudaStream_t(stream));
       if (p.channels == 32) return run_forward<T, Split<kVector, 32 / kVector, 1>>(p, cudaStream_t(stream));
     }
     return run_forward<T, OneLaneAChannel>(p, cudaStream_t(stream));

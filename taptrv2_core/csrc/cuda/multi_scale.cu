@@ -1,5 +1,5 @@
 // output = sum over samples of weight * bilinear sample of value: forward and backward.
-#include "samples.cuh"
+#include "heads.cuh"
 
 namespace taptrv2 {
 namespace {
@@ -16,6 +16,53 @@ __device__ inline void read_weights(const MultiScale& p, const Item& item, Sum<T
     weights[i] = k < samples ? read_number<T>(p.weights, p.weights_in_storage, item.number * samples + k) : Sum<T>(0);
   }
   if (p.reference) softmax(weights, samples);
+}
+
+// As `forward`, for heads of 32 channels with few samples.
+template <typename T>
+__global__ void __launch_bounds__(kHeadWarps* kWarp) forward_heads(const __grid_constant__ MultiScale p) {
+  using G = HeadGroups<T>;
+  __shared__ CornersOfItem all_corners[G::OF_BLOCK];
+  CornersOfItem& corners = all_corners[G::of_block()];
+  const HeadItem item(p, blockIdx.x * G::OF_BLOCK + G::of_block());
+  const int samples = p.levels * p.points;
+  float weights[G::OWN], largest = -INFINITY, total = 0;
+#pragma unroll
+  for (int i = 0; i < G::OWN; ++i) {
+    const int k = G::lane() + i * G::LANES;
+    const int64_t at = int64_t(item.number) * samples + k;
+    weights[i] = k < samples ? read_number<T>(p.weights, p.weights_in_storage, at) : -INFINITY;
+    largest = weights[i] > largest ? weights[i] : largest;
+  }
+  if (p.reference) {
+    largest = G::largest(largest);
+#pragma unroll
+    for (int i = 0; i < G::OWN; ++i) {
+      weights[i] = G::lane() + i * G::LANES < samples ? expf(weights[i] - largest) : 0.f;
+      total += weights[i];
+    }
+    total = G::sum(total);
+#pragma unroll
+    for (int i = 0; i < G::OWN; ++i) weights[i] /= total;
+  }
+#pragma unroll
+  for (int i = 0; i < G::OWN; ++i) {
+    const int k = G::lane() + i * G::LANES;
+    place_sample<T>(p, item, k, weights[i], corners[k]);
+  }
+  __syncwarp();
+
+  const int64_t first = item.batch * p.batch_stride + item.head * kHeadChannels + G::lane() * G::VEC;
+  const T* base = static_cast<const T*>(p.value) + first;
+  float sum[G::VEC] = {};
+  for (int k = 0; k < samples; k += 2) {  // two at a time: the loads of both are under way together
+    typename G::Vector one[4], other[4];
+    read_vectors<T>(base, p.token_stride, corners[k], one);
+    read_vectors<T>(base, p.token_stride, corners[k + 1], other);
+    add_corners<T>(one, corners[k], sum);
+    add_corners<T>(other, corners[k + 1], sum);
+  }
+  if (item.there) write_head<T>(sum, static_cast<T*>(p.output) + int64_t(item.number) * kHeadChannels);
 }
 
 template <typename T, typename S>
@@ -136,6 +183,13 @@ int run_forward(const MultiScale& p, cudaStream_t stream) {
   return int(cudaGetLastError());
 }
 
+template <typename T>
+int run_forward_heads(const MultiScale& p, cudaStream_t stream) {
+  const unsigned blocks = blocks_for(p.batches * p.queries * p.heads, HeadGroups<T>::OF_BLOCK);
+  forward_heads<T><<<blocks, kHeadWarps * kWarp, 0, stream>>>(p);
+  return int(cudaGetLastError());
+}
+
 template <typename T, typename S>
 int run_backward(const MultiScale& p, cudaStream_t stream) {
   const unsigned blocks = blocks_for(p.batches * p.queries * p.heads, kBackwardWarps);
@@ -154,6 +208,7 @@ int launch_multi_scale_forward(const MultiScale& p, void* stream) {
     using T = decltype(storage);
     constexpr int kVector = sizeof(T) == 8 ? 1 : 16 / int(sizeof(T));
     if constexpr (sizeof(T) < 8) {
+      if (few_samples(p)) return run_forward_heads<T>(p, cudaStream_t(stream));
       if (p.channels == 32) return run_forward<T, Split<kVector, 32 / kVector, 1>>(p, cudaStream_t(stream));
     }
     return run_forward<T, OneLaneAChannel>(p, cudaStream_t(stream));

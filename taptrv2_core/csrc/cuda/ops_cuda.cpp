@@ -1,34 +1,26 @@
 // The ops on CUDA devices: starts the kernels on torch's current stream and turns error codes into exceptions.
 #include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
 
 #include "../run.h"
-#include "launch.h"
+#include "start.h"
 
 namespace taptrv2 {
 namespace {
-
-void check(const char* kernel, int error) {
-  TORCH_CHECK(error == 0, "taptrv2 ops: the CUDA kernel ", kernel, " did not start: ", describe_cuda_error(error),
-              " (error ", error, "). Is the library built for this GPU's architecture (TORCH_CUDA_ARCH_LIST)?");
-}
-
-void* current_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
 struct Cuda {
   using Guard = c10::cuda::CUDAGuard;
 
   static void multi_scale_forward(const MultiScale& p) {
-    check("multi_scale_forward", launch_multi_scale_forward(p, current_stream()));
+    check_started("multi_scale_forward", launch_multi_scale_forward(p, current_stream()));
   }
   static void multi_scale_backward(const MultiScale& p) {
-    check("multi_scale_backward", launch_multi_scale_backward(p, current_stream()));
+    check_started("multi_scale_backward", launch_multi_scale_backward(p, current_stream()));
   }
   static void key_aware_forward(const KeyAware& p) {
-    check("key_aware_forward", launch_key_aware_forward(p, current_stream()));
+    check_started("key_aware_forward", launch_key_aware_forward(p, current_stream()));
   }
   static void key_aware_backward(const KeyAware& p) {
-    check("key_aware_backward", launch_key_aware_backward(p, current_stream()));
+    check_started("key_aware_backward", launch_key_aware_backward(p, current_stream()));
   }
 
   // Slots are on the device: to look at them here would stop the stream. The kernels answer a wrong one with NaN.
