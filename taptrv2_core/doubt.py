@@ -43,6 +43,11 @@ class Doubts:
         self.images = torch.cat((self.images, OLDEST * lost))
         self._certain = torch.cat((self._certain, torch.zeros_like(lost)))
 
+    def renew(self, rows: Tensor) -> None:
+        """Of the points in ``rows`` (n,) int64 it is not known for how long they are lost."""
+        self.images = self.images.index_fill(0, rows, OLDEST)
+        self._certain = self._certain.index_fill(0, rows, False)
+
     def keep(self, rows: Tensor) -> None:
         """Keep only the points in ``rows`` (n,) int64."""
         self.images, self._certain = self.images[rows], self._certain[rows]

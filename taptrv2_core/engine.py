@@ -7,6 +7,7 @@ lives in slot t % 8.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,10 +15,12 @@ from taptrv2_core.fast.cuda_graphs import WindowGraphs
 from taptrv2_core.flow import FlowImage
 from taptrv2_core.frame_ring import FrameRing
 from taptrv2_core.geometry import constant
+from taptrv2_core.lookout import Lookout
 from taptrv2_core.model import Memory, Taptr
 from taptrv2_core.motion import MotionPrior, Prediction, filtered
 from taptrv2_core.query_state import QueryState
 from taptrv2_core.search import Asked, Search
+from taptrv2_core.views import Views
 from taptrv2_core.window import EVERY, Masks
 from taptrv2_core.window_result import VISIBLE_CLASS, WindowResult, committed
 
@@ -46,6 +49,7 @@ class SlidingWindow:
         self._stale = False
         self._motion = MotionPrior(model.host_refiner(), self.slots) if model.config.motion == "flow" else None
         self._asked: tuple[Tensor, Asked] | None = None  # of these initial contents
+        self._lookout = Lookout()
         self._ring = FrameRing(model)
         self._graphs = WindowGraphs(model)
 
@@ -105,6 +109,7 @@ class SlidingWindow:
         """The newest frame begins where it is predicted; points that flow has lost, where the search finds them."""
         if self.state is None:
             return
+        prediction = self._redrawn(prediction)
         position = prediction.position.to(self.state.reference)
         lost = (prediction.known & (prediction.gain == 1)).nonzero().flatten().to(position.device)
         if self.model.search is not None and len(lost):
@@ -113,6 +118,22 @@ class SlidingWindow:
             position = position.index_copy(0, lost, found)
         known, gain = (t.to(position.device) for t in (prediction.known, prediction.gain))
         self.state = self.state.starting_at(slot, position, known, gain)
+
+    def _redrawn(self, prediction: Prediction) -> Prediction:
+        """A reference of which points are lost, and that is found in another view, is known by that from now on."""
+        if self._motion is None or self.model.search is None or self.state is None:
+            return prediction
+        lost = (prediction.known & (prediction.gain == 1)).numpy()
+        found = self._lookout.look(self.model, self.memory(self.frame), lost, prediction.position)
+        if found is None:
+            return prediction
+        rows, drawn = found
+        index = torch.from_numpy(rows)
+        position = drawn.position[torch.from_numpy(drawn.inside).to(drawn.position.device)]
+        content = drawn.content(self.model, drawn.inside)
+        self.state = self.state.known_by(index.to(position.device), position[None], content)
+        assert drawn.image.flow_image is not None
+        return self._motion.known_by(index, position, drawn.image.flow_image)
 
     def memory(self, frame: int) -> Memory:
         """Of a frame that is held."""
@@ -132,9 +153,11 @@ class SlidingWindow:
         if self._motion is not None:
             self._motion.add(position, age=self.frame - frame)
 
-    def add_reference(self, position: Tensor, memory: Memory, flow_image: FlowImage | None) -> None:
+    def add_reference(
+        self, position: Tensor, memory: Memory, flow_image: FlowImage | None, views: Views | None = None
+    ) -> None:
         """Add queries of an image that is none of the stream's: position (N, 2) x, y in [0, 1] in it, its memory of
-        B = 1, and flow_image, if the network uses flow.
+        B = 1, and flow_image, if the network uses flow; ``views``: in which they are looked for while they are lost.
 
         It counts as a frame before those held. In each of these they begin where the search finds them.
         """
@@ -147,6 +170,8 @@ class SlidingWindow:
                 now = self.memory(held)
                 found = search.find(now.tokens, now.level_shapes, asked, found[None].to(new.reference))[0]
             new = new.starting_at(held % self.slots, found.to(new.reference), all_known, all_known.double())
+        if views is not None:
+            self._lookout.add(views, self.queries)
         self._join(new, frame)
         if self._motion is not None and flow_image is not None:
             self._motion.add_reference(position, flow_image, found)
@@ -173,6 +198,7 @@ class SlidingWindow:
         self._before = self._before.kept(index) if self._before is not None and rows else None
         self._stale = self._stale and self._before is not None
         self._starts = [self._starts[row] for row in rows]
+        self._lookout.keep(np.asarray(rows, dtype=np.int64))
         if self._motion is not None:
             self._motion.keep(index)
 

@@ -1,14 +1,14 @@
 """Points as they were given: at an image of the stream, or in a picture of their own, a reference.
 
 A reference is not part of the stream: the picture of another day, or a part cut out of one. Nothing is known of where
-its points are now, so each is looked for in the whole image, as one that is lost. It is as large in the picture as in
-the camera's images; so a picture that is smaller than those is laid on their middle.
+its points are now, so each is looked for in the whole image, as one that is lost. A picture that is smaller than the
+camera's images is laid on their middle. It need not lie so, nor be as near: it has views (`taptrv2_core.views`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from taptrv2_core.encoded import EncodedImage, encode_images
 from taptrv2_core.errors import PointError
 from taptrv2_core.model import Taptr
 from taptrv2_core.point_checks import refuse_outside, shown, why_too_large
+from taptrv2_core.views import Picture, Views
 
 NEW_VISIBILITY = float(torch.tensor(1.0).sigmoid())
 """What the network says of a point in its own frame: visibility logit 1."""
@@ -37,11 +38,13 @@ class Given:
     ids: list[int]
     xy: NDArray[np.float64]
     picture: NDArray[Any] | None = None
+    _views: dict[tuple[int, int], Views] = field(default_factory=dict, compare=False, repr=False)
 
     def without(self, gone: Collection[int]) -> Given:
         """The others."""
         kept = [row for row, point in enumerate(self.ids) if point not in gone]
-        return replace(self, ids=[self.ids[row] for row in kept], xy=self.xy[kept])
+        views = {size: views.kept(np.asarray(kept)) for size, views in self._views.items() if kept}
+        return replace(self, ids=[self.ids[row] for row in kept], xy=self.xy[kept], _views=views)
 
     @property
     def where_given(self) -> list[tuple[float, float, float]]:
@@ -69,7 +72,16 @@ class Given:
         top, left = down // 2, right // 2
         border = (top, down - top, left, right - left)
         picture = cv2.copyMakeBorder(self.picture, *border, cv2.BORDER_REPLICATE)
-        return Layout(encode_images(model, [picture])[0], self.xy + (left, top))
+        return Layout(encode_images(model, [picture])[0], self.xy + (left, top), self._seen(model, size))
+
+    def _seen(self, model: Taptr, size: tuple[int, int]) -> Views | None:
+        """Its views on canvases of (height, width), made once; None where the network would not look for them."""
+        if self.picture is None or model.search is None or model.config.motion != "flow":
+            return None
+        if size not in self._views:
+            self._views.clear()
+            self._views[size] = Views.of(model, Picture(self.picture, self.xy, size))
+        return self._views[size]
 
 
 @dataclass(frozen=True)
@@ -79,10 +91,12 @@ class Layout:
     Attributes:
         image: its encoding.
         xy: (N, 2) float64 pixels x, y in it.
+        views: turned, and in other sizes.
     """
 
     image: EncodedImage
     xy: NDArray[np.float64]
+    views: Views | None
 
 
 def refuse_misfits(waiting: list[Given], size: tuple[int, int]) -> None:

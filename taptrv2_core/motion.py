@@ -121,6 +121,23 @@ class MotionPrior:
         self._known = torch.cat((self._known, new.known))
         self._variance = torch.cat((self._variance, new.variance))
 
+    def known_by(self, rows: Tensor, position: Tensor, image: FlowImage) -> Prediction:
+        """The queries in ``rows`` (n,) look as in another image, at position (n, 2) in [0, 1] of it. In the newest they
+        are lost, and may be there. Returns where all queries begin in it."""
+        if self._refiner is not None and self._look is not None:
+            self._look = self._look.with_others(rows, self._refiner.look(image.around(position.cpu())))
+        self._places.known[rows.numpy()] = False
+        self._doubts.renew(rows)
+        begun = self._begun
+        self._begun = Prediction(
+            position=begun.position.index_copy(0, rows, position.cpu().double()),
+            known=begun.known.index_fill(0, rows, True),
+            gain=begun.gain.index_fill(0, rows, 1.0),
+            variance=begun.variance.index_fill(0, rows, NETWORK_VARIANCE),
+            covered=begun.covered.index_fill(0, rows, False),
+        )
+        return self._begun
+
     def keep(self, rows: Tensor) -> None:
         """Keep only the queries in ``rows`` (n,) int64."""
         rows = rows.cpu()

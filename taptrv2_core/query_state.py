@@ -67,6 +67,17 @@ class QueryState:
         """Only the queries in ``rows`` (n,) int64."""
         return QueryState(*(getattr(self, f.name).index_select(_query_dim(f.name), rows) for f in fields(QueryState)))
 
+    def known_by(self, rows: Tensor, position: Tensor, content: Tensor) -> QueryState:
+        """The queries in ``rows`` (n,) int64 have this initial content (B, n, C) instead, and seem to be at position
+        (B, n, 2), in all frames; how well the answers agreed that there were stays."""
+        new = QueryState.begin(self.start[:, rows], position, content, self.content.shape[1])
+        parts = {
+            name: getattr(self, name).index_copy(_query_dim(name), rows, getattr(new, name).to(getattr(self, name)))
+            for name in (f.name for f in fields(QueryState))
+            if name not in ("start", "agreement")
+        }
+        return replace(self, **parts)
+
     def starting_at(self, slot: int, position: Tensor, known: Tensor, gain: Tensor) -> QueryState:
         """The frame in ``slot`` begins at position (N, 2) x, y in [0, 1], where known (N,); its ``gain`` (N,)."""
         index = torch.full((1,), slot, device=self.start.device)  # unlike a copy from the host, no wait

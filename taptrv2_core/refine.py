@@ -51,6 +51,11 @@ class Look:
         """Of the patches in ``rows`` (n,) int64 alone."""
         return Look(self.features[rows], self.weight[rows], self.contrast[rows])
 
+    def with_others(self, rows: Tensor, other: Look) -> Look:
+        """With the other's in ``rows`` (n,) int64."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Look(*(mine.index_copy(0, rows, new) for mine, new in pairs))
+
     def joined(self, other: Look) -> Look:
         """These, then the others."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)

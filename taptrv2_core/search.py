@@ -123,19 +123,33 @@ class Search(nn.Module):
         network, search, constant = self.opinions.to(logit).unbind()
         return network * logit + search * agreement.to(logit) + constant
 
-    def find(self, tokens: Tensor, level_shapes: LevelShapes, asked: Asked, position: Tensor) -> Tensor:
+    def likeliest(self, tokens: Tensor, level_shapes: LevelShapes, asked: Asked) -> Tensor:
+        """The likeliest place of each query, (1, N, 2) x, y in [0, 1], however sure it is; else as `find`."""
+        nowhere = asked.nowhere.new_zeros(1, asked.nowhere.shape[1], 2)
+        return self.find(tokens, level_shapes, asked, nowhere, sure=-1, better=-1)
+
+    def find(
+        self,
+        tokens: Tensor,
+        level_shapes: LevelShapes,
+        asked: Asked,
+        position: Tensor,
+        sure: float = SURE,
+        better: float = BETTER,
+    ) -> Tensor:
         """Where queries begin that are lost.
 
         Args:
             tokens: (1, S, C), memory of the frame.
             asked: what `ask` says of the N queries.
             position: (1, N, 2) x, y in [0, 1], where they were last.
+            sure, better: see `SURE` and `BETTER`.
 
         Returns:
             (1, N, 2): the likeliest place where that is sure enough, else where they were.
         """
         if fused.usable(tokens):
-            return fused.find(tokens, level_shapes, asked, position, SURE, BETTER)
+            return fused.find(tokens, level_shapes, asked, position, sure, better)
         height, width = level_shapes[0]
         shares = _log_shares(tokens.split(_sizes(level_shapes), dim=1), level_shapes, asked)[0, :, :-1].exp()
         padded = F.pad(shares.view(-1, height, width), (AROUND // 2,) * 4)
@@ -150,7 +164,7 @@ class Search(nn.Module):
         found = (cell + 0.5 + mean) / size
         x, y = _cells(position[0], level_shapes[0]).unbind(-1)
         here = places.gather(1, (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).unsqueeze(1)).squeeze(1)
-        surely = (likely > SURE) & (likely > BETTER * here)
+        surely = (likely > sure) & (likely > better * here)
         return torch.where(surely.unsqueeze(-1), found.to(position), position[0]).unsqueeze(0)
 
 

@@ -120,12 +120,12 @@ class Tracker:
         """Follow points of a picture that is not part of the stream: of another day, or a part cut out of one.
 
         Each is looked for in the images held and in every one to come, and hidden until it is found (`Tracks.found`).
-        They are kept when the tracker is `reset`, and found again. Networks without a search find only what is where it
-        was.
+        They are kept when the tracker is `reset`, and found again. Also what is turned, or half to twice as large: for
+        that the picture is encoded in 24 views (`taptrv2_core.views`), each at the cost of a camera's image. Networks
+        without a search find only what is where it was.
 
         Args:
-            image: (h, w, 3) RGB or (h, w) grey, uint8, or float in [0, 1]; not larger than the stream's images, and
-                things as large in it as in those.
+            image: (h, w, 3) RGB or (h, w) grey, uint8, or float in [0, 1]; not larger than the stream's images.
             xy: (N, 2) x, y in pixels of it.
 
         Returns:
@@ -249,7 +249,7 @@ class Tracker:
         if layout is None:
             self._engine.add(position, frame)
         else:
-            self._engine.add_reference(position, layout.image.memory, layout.image.flow_image)
+            self._engine.add_reference(position, layout.image.memory, layout.image.flow_image, layout.views)
 
     def _pixels(self) -> PixelMap:
         assert self._size is not None

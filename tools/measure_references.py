@@ -65,12 +65,13 @@ class View:
 
 VIEWS = (
     View("moved"),
-    *(View(f"turned by {d} degrees", degrees=d) for d in (10, 20, 40)),
+    *(View(f"turned by {d} degrees", degrees=d) for d in (10, 20, 40, 90, 158, 180)),
     *(View(f"{s:g} times as large", scale=s) for s in (0.5, 0.75, 1.4, 2.0)),
     *(View(f"perspective {p:g}", perspective=p) for p in (0.15, 0.3)),
     View("light 0.6", light=0.6),
     *(View(f"{p:g} of width and height cut out", part=p) for p in (0.6, 0.4)),
     View("15 degrees, 0.8, perspective 0.1, light 0.8", 15, 0.8, 0.1, 0.8),
+    View("245 degrees, 0.7, perspective 0.1, light 0.8", 245, 0.7, 0.1, 0.8),
 )
 
 
