@@ -159,7 +159,7 @@ def test_many_recordings_have_one_each() -> None:
 def test_what_cannot_be_used_is_one_line_before_anything_is_done(
     bag: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    write_reference(tmp_path / "large.yaml", np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8), XY)
+    write_reference(tmp_path / "large.yaml", np.full((HEIGHT, WIDTH + 1, 3), 128, np.uint8), XY)
     (tmp_path / "bad.yaml").write_text("image: none.png\npoints: [{x: 1, y: 1}]")
     cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     for name, message in [
