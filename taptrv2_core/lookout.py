@@ -20,9 +20,9 @@ MOSTLY, SOME = 0.5, 0.1
 """Share of a reference's points above which, if so many are lost, it is looked for in every frame, and in ..."""
 SELDOM = 4
 """... every so many, in other views."""
-WORTH = 0.1
+WORTH = 0.2
 """Weight of a consensus above which the picture is drawn as it says."""
-SURE = ((8, 0.15), (2, 0.7), (1, 0.92))
+SURE = ((8, 0.4), (2, 0.7), (1, 0.92))
 """Weight in the picture so drawn above which that is what its points look like now: of the first pair of which so
 many points are inside. What few points say is worth less, and one always agrees with itself."""
 SAME = (15.0, 1.25)

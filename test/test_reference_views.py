@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from taptrv2_core import Taptr, Tracker, load_model
 from taptrv2_core.consensus import agreed, moved, turn_and_scale
 from taptrv2_core.evaluation.generated import synthetic_dataset
-from taptrv2_core.evaluation.samples import Sample
 from taptrv2_core.given import Given
 from taptrv2_core.lookout import A_FRAME, Lookout, Post
 from taptrv2_core.views import SCOUTS, Picture, Views
@@ -73,30 +72,6 @@ def test_is_found_in_any_view(
     assert share_found(model, pictures, corners, degrees, scale) > 0.75
 
 
-def test_is_found_by_a_camera_that_has_moved(model: Taptr) -> None:
-    """Where depth, light and what covers what have changed, upside down is found nearly as well as upright."""
-
-    def right(sample: Sample, upright: bool) -> int:
-        first = np.flatnonzero(sample.query_frame == 0)
-        xy = sample.gt_xy[0, first].astype(np.float64)
-        inside = ((xy > 1) & (xy < SIZE - 2)).all(axis=1)
-        first, xy = first[inside], xy[inside]
-        tracker = Tracker(model)
-        if upright:
-            tracker.add_reference(sample.video[0], xy)
-        else:
-            tracker.add_reference(np.ascontiguousarray(np.rot90(sample.video[0], 2)), SIZE - 1 - xy)
-        for image in sample.video[4:12]:
-            tracks = tracker.step((0.8 * image).astype(np.uint8))
-        near = np.linalg.norm(tracks.xy - sample.gt_xy[11, first], axis=1) < 6
-        return int((tracks.visible & sample.gt_visible[11, first] & near).sum())
-
-    *_, third, fourth = synthetic_dataset(4, 24, SIZE, seed=31).samples
-    upright, turned = (sum(right(sample, up) for sample in (third, fourth)) for up in (True, False))
-    assert upright > 8
-    assert turned > 0.4 * upright
-
-
 def test_what_comes_into_the_image_later_is_found(model: Taptr, pictures: tuple[Image, Image]) -> None:
     grey = cv2.cvtColor(pictures[0], cv2.COLOR_RGB2GRAY)
     xy = cv2.goodFeaturesToTrack(grey, 60, 0.01, 12).reshape(-1, 2).astype(np.float64)
@@ -127,8 +102,7 @@ def test_what_is_not_there_stays_hidden(model: Taptr, pictures: tuple[Image, Ima
     tracker = Tracker(model)
     tracker.add_reference(pictures[0], corners)
     shares = [tracker.step(np.roll(pictures[1], number, 1)).visible.mean() for number in range(24)]
-    assert np.mean(shares) <= 0.1
-    assert max(shares) <= 0.2
+    assert max(shares) <= 0.1
 
 
 def test_is_found_after_a_reset_as_before(model: Taptr, pictures: tuple[Image, Image], corners: Points) -> None:
